@@ -1,0 +1,98 @@
+"""The commands, and how an error of the user is shown.
+
+Knows the names of commands and exit codes. What a command does is imported when it is called, so that `--help` needs
+neither torch nor transformers.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+
+from hf_transfer import __version__
+from hf_transfer.errors import UserError, nearest
+from hf_transfer.name_clash import check_name_clash
+
+USAGE = """usage: hf-transfer COMMAND [OPTIONS]
+
+commands:
+  train     fine-tune a checkpoint on your pictures (the same as finetune.py)
+  evaluate  measure a saved model on a data set
+  predict   name the classes of pictures
+
+`hf-transfer COMMAND --help` lists the options of a command; `hf-transfer --version` says which version this is."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs `hf-transfer`; returns the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(USAGE)
+        return 0
+    if words[0] == "--version":
+        print(f"hf-transfer-learning {__version__}")
+        return 0
+    return run_command(words[0], words[1:])
+
+
+def run_command(name: str, argv: Sequence[str]) -> int:
+    """Runs one command and turns a mistake of the user into one message and exit code 2.
+
+    Args:
+        name (`str`):
+            The command.
+        argv (`Sequence[str]`):
+            Its options.
+
+    Returns:
+        `int`: the exit code.
+    """
+    try:
+        check_name_clash()
+        return _find_command(name)(argv)
+    except UserError as error:
+        if "--debug" in argv:
+            traceback.print_exc()
+        elif os.environ.get("RANK", "0") == "0":
+            print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def _find_command(name: str) -> Callable[[Sequence[str]], int]:
+    if name not in COMMANDS:
+        close = nearest(name, list(COMMANDS))
+        raise UserError(
+            f"{name!r} is no command.", ", ".join(COMMANDS), f"hf-transfer {close}" if close else "hf-transfer --help"
+        )
+    return COMMANDS[name]
+
+
+def _train(argv: Sequence[str]) -> int:
+    from hf_transfer.parsing import help_text, parse_command_line
+
+    if "-h" in argv or "--help" in argv or "--help_all" in argv:
+        print(help_text(everything="--help_all" in argv))
+        return 0
+    config = parse_command_line(argv)
+    from hf_transfer.pipeline import finetune
+
+    finetune(config)
+    return 0
+
+
+def _evaluate(argv: Sequence[str]) -> int:
+    from hf_transfer.evaluation.commands import evaluate_command
+
+    return evaluate_command(argv)
+
+
+def _predict(argv: Sequence[str]) -> int:
+    from hf_transfer.evaluation.commands import predict_command
+
+    return predict_command(argv)
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"train": _train, "evaluate": _evaluate, "predict": _predict}

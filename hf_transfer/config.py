@@ -1,0 +1,129 @@
+"""What the user asked for, and nothing else.
+
+Knows our own options, their types, defaults and help texts. Does not know how they are parsed (`hf_transfer.parsing`),
+what any of them does, or what `TrainingArguments` looks like: those options travel in `FinetuneConfig.training` as the
+user gave them. Imports nothing heavy, so that `--help` is quick.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Strategy = Literal["feature-extraction", "full", "scratch"]
+AugmentationPolicy = Literal["none", "light", "strong"]
+AutoAugment = Literal["none", "randaugment", "trivialaugment"]
+Switch = Literal["auto", "on", "off"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig:
+    """One fine-tuning run as the user described it.
+
+    `training` holds the fields of `transformers.TrainingArguments` that the user set, by name; everything left out
+    gets our default or Trainer's (`hf_transfer.training.arguments`).
+    """
+
+    # The checkpoint
+    model: str = field(
+        metadata={"help": "Hub id, local folder, or `quickstart` for the small checkpoint inside this package."}
+    )
+    model_revision: str | None = field(
+        default=None, metadata={"help": "Branch, tag or commit of the checkpoint on the Hub."}
+    )
+    keep_head: bool = field(
+        default=False,
+        metadata={"help": "Keep the checkpoint's own head; its labels must be the data set's labels, by name."},
+    )
+    head_dropout: float | None = field(
+        default=None, metadata={"help": "Dropout before the head, in place of the checkpoint's own."}
+    )
+
+    # The pictures
+    dataset: str = field(
+        metadata={
+            "help": "Hub data set id, folder of class folders, CSV/JSONL/parquet file, .zip/.tar of a folder, "
+            "or `digits` for the scans that scikit-learn installs."
+        }
+    )
+    dataset_config: str | None = field(default=None, metadata={"help": "Configuration (subset) of a Hub data set."})
+    dataset_revision: str | None = field(
+        default=None, metadata={"help": "Branch, tag or commit of the data set on the Hub."}
+    )
+    image_column: str | None = field(default=None, metadata={"help": "Column of the pictures; guessed when left out."})
+    label_column: str | None = field(default=None, metadata={"help": "Column of the labels; guessed when left out."})
+    train_split: str | None = field(
+        default=None, metadata={"help": "Name of the training split; guessed when left out."}
+    )
+    validation_split: str | None = field(
+        default=None, metadata={"help": "Name of the validation split; guessed, or made, when left out."}
+    )
+    test_split: str | None = field(
+        default=None, metadata={"help": "Name of the test split; guessed, or made, when left out."}
+    )
+    validation_fraction: float = field(
+        default=0.15,
+        metadata={"help": "Share of the training images that becomes the validation split if there is none."},
+    )
+    test_fraction: float = field(
+        default=0.15, metadata={"help": "Share of the training images that becomes the test split if there is none."}
+    )
+    max_train_samples: int | None = field(
+        default=None, metadata={"help": "Train on at most this many images, for a quick look."}
+    )
+    images_per_class: int | None = field(
+        default=None, metadata={"help": "Train on at most this many images of each class, for a quick look."}
+    )
+
+    # The pictures as tensors
+    augmentation: AugmentationPolicy = field(
+        default="light", metadata={"help": "How training images are varied; validation and test images never are."}
+    )
+    auto_augment: AutoAugment | None = field(
+        default=None, metadata={"help": "Automatic augmentation, in place of the policy's own choice."}
+    )
+    random_erasing: float | None = field(
+        default=None, metadata={"help": "Probability of random erasing, in place of the policy's own."}
+    )
+    mixup: float | None = field(
+        default=None, metadata={"help": "Mixup's alpha, in place of the policy's own; 0 turns it off."}
+    )
+    cutmix: float | None = field(
+        default=None, metadata={"help": "CutMix's alpha, in place of the policy's own; 0 turns it off."}
+    )
+
+    # The training
+    strategy: Strategy = field(
+        default="feature-extraction",
+        metadata={
+            "help": "`feature-extraction` trains a new head on frozen features, `full` trains everything gently, "
+            "`scratch` trains the same architecture from fresh weights."
+        },
+    )
+    lr_head: float | None = field(
+        default=None, metadata={"help": "Learning rate of the head; by default a multiple of --learning_rate."}
+    )
+    class_weights: Literal["none", "balanced"] = field(
+        default="none", metadata={"help": "`balanced` weighs each class by the inverse of its share of the images."}
+    )
+    early_stopping_patience: int | None = field(
+        default=None, metadata={"help": "Stop after this many evaluations without a better one; 0 never stops early."}
+    )
+    early_stopping_threshold: float = field(
+        default=0.0, metadata={"help": "How much better an evaluation must be to count as better."}
+    )
+    channels_last: Switch = field(
+        default="auto", metadata={"help": "Memory layout of convolutions; `auto` turns it on where it helps."}
+    )
+
+    # The results
+    metrics: list[str] | None = field(
+        default=None,
+        metadata={"help": "Further metrics, as `evaluate.load` names them, beside those always reported."},
+    )
+    overwrite_output_dir: bool = field(
+        default=False, metadata={"help": "Replace the finished run that --output_dir holds already."}
+    )
+    debug: bool = field(default=False, metadata={"help": "Show the traceback of an error."})
+
+    training: dict[str, Any] = field(default_factory=dict, metadata={"parsed": False})
+    recipe: str | None = field(default=None, metadata={"parsed": False})
+    command: tuple[str, ...] = field(default=(), metadata={"parsed": False})

@@ -1,0 +1,52 @@
+"""Hashes of pictures and of whole data sets.
+
+Knows contents, not paths: a picture that is renamed or moved keeps its hash. Does not decode anything.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import datasets
+
+from hf_transfer.errors import UserError
+
+_CHUNK = 1000
+
+
+def content_hashes(images: datasets.Dataset) -> list[str]:
+    """Returns the SHA-256 of the stored bytes of each picture.
+
+    Args:
+        images (`datasets.Dataset`):
+            The column `image` of `{"bytes", "path"}`.
+
+    Raises:
+        UserError: if files do not exist, naming the first.
+    """
+    hashes: list[str] = []
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, len(images), _CHUNK):
+            hashes += pool.map(_hash, images[start : start + _CHUNK]["image"])
+    return hashes
+
+
+def dataset_fingerprint(label_names: Sequence[str], splits: Mapping[str, tuple[Sequence[str], Sequence[int]]]) -> str:
+    """Returns one SHA-256 over label names, splits, contents and labels, whatever the order of the rows."""
+    digest = hashlib.sha256(repr(tuple(label_names)).encode())
+    for split in sorted(splits):
+        hashes, labels = splits[split]
+        digest.update(f"\n{split}\n".encode())
+        for row in sorted(f"{content} {label_names[label]!r}" for content, label in zip(hashes, labels, strict=True)):
+            digest.update(row.encode())
+    return digest.hexdigest()
+
+
+def _hash(image: dict) -> str:
+    if image["bytes"] is not None:
+        return hashlib.sha256(image["bytes"]).hexdigest()
+    try:
+        with open(image["path"], "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"The picture {image['path']!r} cannot be opened: {error.strerror}.") from error

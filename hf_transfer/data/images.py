@@ -1,0 +1,81 @@
+"""Any picture that PIL opens as an RGB picture the right way up.
+
+Knows colour modes, transparency and EXIF orientation. Does not know sizes or tensors (`hf_transfer.data.transforms`).
+"""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from hf_transfer.errors import UserError
+
+_DEEP_GREY = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+
+
+def to_rgb(image: bytes | str | Path | dict[str, Any] | Image.Image) -> Image.Image:
+    """Opens a picture and turns it into RGB.
+
+    The EXIF orientation is applied; transparent parts become white, as on a page; 16-bit grey is scaled to 8 bits
+    rather than cut off at 255, which is what PIL's own conversion does; of several frames the first is taken.
+
+    Args:
+        image (`bytes`, `str`, `Path`, `dict` or `PIL.Image.Image`):
+            The file's contents, its path, `{"bytes": ..., "path": ...}` as `datasets` stores it, or an opened picture.
+
+    Returns:
+        `PIL.Image.Image`: in mode `RGB`.
+
+    Raises:
+        UserError: if the picture cannot be read, naming the file.
+    """
+    if isinstance(image, Image.Image):
+        return _convert(image)
+    source, name = _source(image)
+    try:
+        with Image.open(source) as opened:
+            return _convert(opened)
+    except FileNotFoundError as error:
+        raise UserError(f"The picture {name} does not exist.") from error
+    # PIL raises SyntaxError, struct errors and others for broken files, a class per format.
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, Image.DecompressionBombError) as error:
+        raise UserError(
+            f"The picture {name} cannot be read: {error}",
+            hint="remove or replace the file; a picture that cannot be read is never replaced by a blank one",
+        ) from error
+
+
+def _source(image: bytes | str | Path | dict[str, Any]) -> tuple[Any, str]:
+    """Returns what PIL opens and the name for messages."""
+    if isinstance(image, dict):
+        if image.get("bytes") is not None:
+            return io.BytesIO(image["bytes"]), repr(image.get("path") or "in the data set")
+        return image["path"], repr(image["path"])
+    if isinstance(image, bytes):
+        return io.BytesIO(image), "in the data set"
+    return image, repr(str(image))
+
+
+def _convert(image: Image.Image) -> Image.Image:
+    image = ImageOps.exif_transpose(image)
+    if image.mode in _DEEP_GREY:
+        return _scaled_grey(np.asarray(image).astype(np.float64), 65535.0)
+    if image.mode == "F":
+        values = np.asarray(image).astype(np.float64)
+        # Floating-point pictures have no agreed range: 0 to 1 where nothing is brighter, else 0 to the brightest.
+        return _scaled_grey(values, max(1.0, float(np.nanmax(values))))
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        return _on_white(image.convert("RGBA"))
+    return image.convert("RGB")
+
+
+def _scaled_grey(values: np.ndarray, highest: float) -> Image.Image:
+    scaled = np.clip(np.nan_to_num(values) / highest * 255.0, 0, 255).round().astype(np.uint8)
+    return Image.fromarray(scaled).convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    page = Image.new("RGBA", image.size, (255, 255, 255, 255))
+    return Image.alpha_composite(page, image).convert("RGB")

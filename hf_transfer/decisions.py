@@ -1,0 +1,140 @@
+"""The decision table: what will be done and why, printed before any training.
+
+Knows how decisions are worded. Does not take any of them: defaults live in `hf_transfer.training.arguments`,
+augmentation in `hf_transfer.data.transforms`.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+from transformers import TrainingArguments
+
+from hf_transfer.config import FinetuneConfig
+from hf_transfer.data.image_data import SPLIT_NAMES, ImageData
+from hf_transfer.data.transforms import AugmentationSettings
+from hf_transfer.models.checkpoint import Checkpoint
+from hf_transfer.report import Decision
+from hf_transfer.training.arguments import OUR_DEFAULTS, STRATEGY_DEFAULTS, planned_lr_head
+from hf_transfer.training.session import wants_channels_last
+
+YOURS = "as you asked"
+
+_STRATEGY_REASONS = {
+    "feature-extraction": "the backbone stays as pretrained, only the head learns",
+    "full": "every weight learns, the backbone gently",
+    "scratch": "the same architecture from fresh weights, to compare with",
+}
+
+
+def decide(
+    config: FinetuneConfig,
+    data: ImageData,
+    checkpoint: Checkpoint,
+    args: TrainingArguments,
+    augmentation: AugmentationSettings,
+) -> tuple[Decision, ...]:
+    """Lists what the run will do, with a reason each."""
+    processes = f" x {args.world_size} processes" if args.world_size > 1 else ""
+    accumulation = f" x {args.gradient_accumulation_steps} accumulated" if args.gradient_accumulation_steps > 1 else ""
+    batch = f"{args.per_device_train_batch_size}{processes}{accumulation}"
+    return (
+        Decision("model", checkpoint.architecture, _origin(checkpoint)),
+        Decision("strategy", config.strategy, _STRATEGY_REASONS[config.strategy]),
+        Decision("trainable", *_trainable(checkpoint.model)),
+        Decision("new tensors", *_new_tensors(config, checkpoint)),
+        Decision("pictures", ", ".join(f"{len(data.split(name))} {name}" for name in SPLIT_NAMES), _splits(data)),
+        Decision("classes", str(len(data.label_names)), _balance(data)),
+        Decision("training pixels", augmentation_text(augmentation), "the rest as the checkpoint's processor says"),
+        Decision("evaluation pixels", type(checkpoint.image_processor).__name__, "the checkpoint's own, unchanged"),
+        Decision("budget", _budget(args), _reason("num_train_epochs", config)),
+        Decision("batch", batch, _reason("per_device_train_batch_size", config)),
+        Decision("learning rate", _rates(config, args), _reason("learning_rate", config)),
+        Decision("schedule", _schedule(args), _reason("lr_scheduler_type", config)),
+        Decision("best checkpoint", *_selection(config, args)),
+        Decision("precision", *_precision(args, wants_channels_last(config, checkpoint.model))),
+    )
+
+
+def format_decisions(decisions: Sequence[Decision]) -> str:
+    """Returns the decisions as a table of aligned columns."""
+    names = max(len(decision.name) for decision in decisions)
+    values = min(44, max(len(decision.value) for decision in decisions))
+    return "\n".join(
+        f"  {decision.name:<{names}}  {decision.value:<{values}}  {decision.reason}".rstrip() for decision in decisions
+    )
+
+
+def augmentation_text(settings: AugmentationSettings) -> str:
+    """Names the augmentation policy and what was changed of it."""
+    return settings.describe()
+
+
+def _origin(checkpoint: Checkpoint) -> str:
+    return f"{checkpoint.source}@{checkpoint.revision[:8]}" if checkpoint.revision else checkpoint.source
+
+
+def _trainable(model: nn.Module) -> tuple[str, str]:
+    total = sum(parameter.numel() for parameter in model.parameters())
+    trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    return f"{trainable:,} of {total:,} parameters", f"{100 * trainable / total:.1f} %"
+
+
+def _new_tensors(config: FinetuneConfig, checkpoint: Checkpoint) -> tuple[str, str]:
+    count = len(checkpoint.new_tensors)
+    if config.strategy == "scratch":
+        return f"all {count}", "fresh weights"
+    if not count:
+        return "none", "the checkpoint's head is kept"
+    return ", ".join(checkpoint.new_tensors), "a new head; everything else came from the checkpoint"
+
+
+def _splits(data: ImageData) -> str:
+    methods = set(data.split_methods.values())
+    if len(methods) == 1:
+        return methods.pop()
+    return "; ".join(f"{name} {data.split_methods[name]}" for name in SPLIT_NAMES)
+
+
+def _balance(data: ImageData) -> str:
+    counts = data.class_counts("train")
+    return f"{min(counts)} to {max(counts)} training images each"
+
+
+def _budget(args: TrainingArguments) -> str:
+    return f"{args.max_steps} steps" if args.max_steps > 0 else f"{args.num_train_epochs:g} epochs"
+
+
+def _rates(config: FinetuneConfig, args: TrainingArguments) -> str:
+    if config.strategy == "feature-extraction":
+        return f"{planned_lr_head(config):g} (head)"
+    return f"{args.learning_rate:g} (backbone), {planned_lr_head(config):g} (head)"
+
+
+def _schedule(args: TrainingArguments) -> str:
+    warmup: Any = args.warmup_steps
+    text = f"{warmup:.0%} of the steps" if warmup < 1 else f"{warmup:g} steps"
+    return f"{args.lr_scheduler_type.value}, warm-up over {text}, weight decay {args.weight_decay:g}"
+
+
+def _selection(config: FinetuneConfig, args: TrainingArguments) -> tuple[str, str]:
+    if not args.load_best_model_at_end:
+        return "the last", YOURS
+    return f"by validation {args.metric_for_best_model}", _reason("load_best_model_at_end", config)
+
+
+def _precision(args: TrainingArguments, channels_last: bool) -> tuple[str, str]:
+    words = {"no": "float32", "bf16": "bfloat16 autocast", "fp16": "float16 autocast"}
+    text = words.get(args.mixed_precision, args.mixed_precision)
+    text += ", TF32" if args.tf32 else ""
+    text += ", channels-last" if channels_last else ""
+    text += ", compiled" if args.torch_compile else ""
+    return text, f"on {args.device.type}"
+
+
+def _reason(name: str, config: FinetuneConfig) -> str:
+    """Returns the reason of a default, or says that the user set it."""
+    if name in config.training:
+        return YOURS
+    default = STRATEGY_DEFAULTS[config.strategy].get(name) or OUR_DEFAULTS.get(name)
+    return default.reason if default else "Trainer's default"

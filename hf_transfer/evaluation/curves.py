@@ -1,0 +1,112 @@
+"""The history of a run as a table and as a figure.
+
+Knows rows with `epoch`, `step`, `train_loss` and `eval_...`. Does not know how they came about
+(`hf_transfer.training.history`).
+"""
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from hf_transfer.evaluation.atomic import write_atomically
+
+History = Sequence[Mapping[str, float]]
+
+# Okabe and Ito (2008), "Color Universal Design": told apart with every common kind of colour blindness; the markers do
+# the same on a grey print.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_BEST = "#777777"
+
+
+def write_history_csv(history: History, path: str | Path) -> None:
+    """Writes a row for each evaluation; what a row lacks is an empty cell.
+
+    Args:
+        history (`Sequence[Mapping[str, float]]`):
+            Rows with `epoch`, `step` and any other numbers.
+        path (`str` or `Path`):
+            The file, replaced if it exists.
+    """
+    columns = list(dict.fromkeys(["epoch", "step", *(key for row in history for key in row)]))
+
+    def write(temporary: Path) -> None:
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(history)
+
+    write_atomically(Path(path), write)
+
+
+def plot_curves(
+    history: History, path: str | Path, *, metric: str = "accuracy", greater_is_better: bool = True
+) -> None:
+    """Draws losses on the left and validation metrics on the right, with the best evaluation marked in both.
+
+    Args:
+        history (`Sequence[Mapping[str, float]]`):
+            Rows with `epoch`, and `train_loss` and `eval_...` where they were measured.
+        path (`str` or `Path`):
+            The picture; its suffix says of which kind.
+        metric (`str`, *optional*, defaults to `"accuracy"`):
+            Which metric tells the best evaluation, with or without `eval_`; the validation loss where no row has it.
+        greater_is_better (`bool`, *optional*, defaults to `True`):
+            Whether a higher value of that metric is better.
+    """
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    losses, metrics = figure.subplots(1, 2)
+    best = best_row(history, metric, greater_is_better)
+    _plot(losses, history, {"train_loss": "training", "eval_loss": "validation"}, best)
+    losses.set(title="Loss", xlabel="epoch", ylabel="cross-entropy")
+    _plot(metrics, history, _metric_names(history), best)
+    metrics.set(title="Validation", xlabel="epoch")
+    write_atomically(Path(path), lambda temporary: figure.savefig(temporary, dpi=120))
+
+
+def best_row(history: History, metric: str, greater_is_better: bool) -> Mapping[str, float] | None:
+    """Returns the row with the best metric, of equal ones the first, or `None` where nothing was measured."""
+    key = f"eval_{metric.removeprefix('eval_')}"
+    if not any(key in row for row in history):
+        key, greater_is_better = "eval_loss", False
+    measured = [row for row in history if math.isfinite(row.get(key, math.nan))]
+    sign = 1 if greater_is_better else -1
+    return max(measured, key=lambda row: sign * row[key], default=None)
+
+
+def _metric_names(history: History) -> dict[str, str]:
+    keys = dict.fromkeys(key for row in history for key in row if key.startswith("eval_") and key != "eval_loss")
+    return {key: key.removeprefix("eval_").replace("_", " ") for key in keys}
+
+
+def _plot(axes: Axes, history: History, names: Mapping[str, str], best: Mapping[str, float] | None) -> None:
+    drawn = 0
+    for index, (key, name) in enumerate(names.items()):
+        rows = [row for row in history if key in row]
+        if not rows:
+            continue
+        drawn += 1
+        axes.plot(
+            [row["epoch"] for row in rows],
+            [row[key] for row in rows],
+            color=_COLOURS[index % len(_COLOURS)],
+            marker=_MARKERS[index % len(_MARKERS)],
+            markersize=5,
+            label=name,
+        )
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#DDDDDD", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if not drawn:
+        axes.text(0.5, 0.5, "nothing was measured", ha="center", va="center", transform=axes.transAxes, color=_BEST)
+        return
+    if best is not None:
+        label = f"best (epoch {best['epoch']:g})"
+        axes.axvline(best["epoch"], color=_BEST, linestyle="--", linewidth=1.2, label=label, zorder=0)
+    axes.legend(frameon=False)

@@ -1,0 +1,150 @@
+"""One run from the first word to the last file: the story of the house as code.
+
+Knows the order of the stages and what is handed from one to the next. Every stage is made elsewhere.
+"""
+
+import dataclasses
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from transformers import TrainingArguments, set_seed
+
+from hf_transfer.config import FinetuneConfig
+from hf_transfer.data.image_data import ImageData
+from hf_transfer.data.loading import load_image_data
+from hf_transfer.data.transforms import resolve_augmentation
+from hf_transfer.decisions import decide, format_decisions
+from hf_transfer.environment import hardware, package_versions
+from hf_transfer.evaluation.evaluator import Evaluation, evaluate_model
+from hf_transfer.evaluation.metrics import ClassificationMetrics
+from hf_transfer.facts import checkpoint_facts, config_facts, data_facts, training_facts
+from hf_transfer.models.checkpoint import load_checkpoint
+from hf_transfer.report import Decision, RunReport
+from hf_transfer.run_folder import OUTPUTS, prepare_run_folder, write_outputs
+from hf_transfer.training.arguments import build_training_arguments, planned_arguments
+from hf_transfer.training.session import build_trainer, save_model, train
+
+
+def finetune(config: FinetuneConfig) -> RunReport | None:
+    """Fine-tunes a checkpoint as the user asked and writes everything to the output folder.
+
+    Args:
+        config (`FinetuneConfig`):
+            What the user asked for.
+
+    Returns:
+        `RunReport`: what `run.json` holds; `None` in every process but the main one of a distributed run.
+
+    Raises:
+        UserError: for every mistake that the user can mend.
+    """
+    started, clock = datetime.now(UTC).isoformat(timespec="seconds"), StageClock()
+    folder = Path(planned_arguments(config)["output_dir"]).expanduser()
+    prepare_run_folder(config, folder)
+    augmentation = resolve_augmentation(
+        config.augmentation, config.auto_augment, config.random_erasing, config.mixup, config.cutmix
+    )
+    with clock.stage("data"):
+        data = load_image_data(config)
+        compute_metrics = ClassificationMetrics(data.label_names, config.metrics or ())
+    with clock.stage("checkpoint"):
+        set_seed(int(config.training.get("seed", TrainingArguments.seed)))
+        checkpoint = load_checkpoint(
+            config.model,
+            label_names=data.label_names,
+            revision=config.model_revision,
+            keep_head=config.keep_head,
+            fresh_weights=config.strategy == "scratch",
+            head_dropout=config.head_dropout,
+        )
+    with clock.stage("training"):
+        args = build_training_arguments(config)
+        trainer = build_trainer(config, data, checkpoint, args, augmentation, compute_metrics)
+        decisions = decide(config, data, checkpoint, args, augmentation)
+        if args.should_save:
+            _print_start(decisions, (*data.notes, *checkpoint.notes))
+        outcome = train(trainer, args)
+    with clock.stage("saving"):
+        save_model(trainer, folder / OUTPUTS["model"])
+        trainer.accelerator.wait_for_everyone()
+    if not args.should_save:
+        return None
+    with clock.stage("evaluation"):
+        evaluation = _evaluate(config, data, folder, args.per_device_eval_batch_size)
+    report = RunReport(
+        command=config.command,
+        config=config_facts(config),
+        training_arguments=args.to_sanitized_dict(),
+        started=started,
+        versions=package_versions(),
+        hardware=hardware(args.world_size),
+        seed=args.seed,
+        data=data_facts(data),
+        checkpoint=checkpoint_facts(checkpoint),
+        decisions=decisions,
+        history=outcome.history,
+        training=training_facts(outcome),
+        evaluation={split: dataclasses.asdict(result) for split, result in evaluation.items()},
+        seconds=clock.seconds,
+        outputs=OUTPUTS,
+    )
+    write_outputs(report, folder)
+    _print_results(report, evaluation, folder)
+    return report
+
+
+class StageClock:
+    """Wall-clock seconds of each stage of a run."""
+
+    def __init__(self):
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Measures the time spent inside."""
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - start, 3)
+
+
+def _evaluate(config: FinetuneConfig, data: ImageData, folder: Path, batch_size: int) -> dict[str, Evaluation]:
+    """Measures the model as reloaded from the saved files; the test split is touched here and nowhere before."""
+    return {
+        split: evaluate_model(
+            folder / OUTPUTS["model"],
+            data.split(split),
+            split,
+            data.label_names,
+            extra_metrics=config.metrics or (),
+            batch_size=batch_size,
+        )
+        for split in ("validation", "test")
+    }
+
+
+def _print_start(decisions: Sequence[Decision], notes: Sequence[str]) -> None:
+    print("What will be done, and why:", format_decisions(decisions), sep="\n")
+    for note in notes:
+        print(f"  note: {note}")
+    print(flush=True)
+
+
+def _print_results(report: RunReport, evaluation: dict[str, Evaluation], folder: Path) -> None:
+    print("\nMeasured on the model as reloaded from the saved files:")
+    for split, result in evaluation.items():
+        low, high = result.accuracy_interval
+        others = "  ".join(
+            f"{name} {result.metrics[name]:.4f}"
+            for name in ("balanced_accuracy", "macro_f1")
+            if name in result.metrics
+        )
+        print(
+            f"  {split:<10}  {result.num_images} images  accuracy {result.metrics['accuracy']:.4f} "
+            f"(95 % interval {low:.3f} to {high:.3f})  {others}"
+        )
+    print("Time:", ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in report.seconds.items()))
+    print(f"Written to {folder}:", ", ".join(OUTPUTS.values()))
+    print(f"Use it: hf-transfer predict {folder / OUTPUTS['model']} PICTURES...", flush=True)

@@ -1,0 +1,96 @@
+"""`RunReport`: everything about a finished run, frozen and JSON-serialisable.
+
+Knows the shape of `run.json` and how it is written. Does not compute any of it, and does not render it: the model card
+and other pages are made from it elsewhere.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One thing that was decided, by the user or by us, and why."""
+
+    name: str
+    value: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What was asked, decided, done and measured in one run; `run.json` holds the same."""
+
+    command: tuple[str, ...]
+    config: dict[str, Any]
+    training_arguments: dict[str, Any]
+    started: str
+    """UTC, ISO 8601."""
+    versions: dict[str, str]
+    hardware: dict[str, Any]
+    seed: int
+    data: dict[str, Any]
+    checkpoint: dict[str, Any]
+    decisions: tuple[Decision, ...]
+    history: tuple[dict[str, float], ...]
+    training: dict[str, Any]
+    evaluation: dict[str, dict[str, Any]]
+    """Validation and test, measured on the model as reloaded from `model/`."""
+    seconds: dict[str, float]
+    """Wall-clock time by stage."""
+    outputs: dict[str, str]
+    """Paths relative to the run's folder."""
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def metrics(self) -> dict[str, dict[str, float]]:
+        """The final metrics of each split, as `metrics.json` holds them."""
+        return {split: dict(values["metrics"]) for split, values in self.evaluation.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain dictionaries, lists, strings and numbers."""
+        return to_plain(dataclasses.asdict(self))
+
+
+def to_plain(value: Any) -> Any:
+    """Turns a value into what JSON can hold: numpy and torch scalars become numbers, paths and enums strings.
+
+    Numbers that JSON does not know (infinity, not-a-number) become `None`.
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = dataclasses.asdict(value)
+    if isinstance(value, dict):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [to_plain(item) for item in value]
+    if value is None or isinstance(value, bool | str):
+        return value
+    if hasattr(value, "item") and callable(value.item):
+        value = value.item()
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(getattr(value, "value", value))
+
+
+def write_json(value: Any, path: Path) -> None:
+    """Writes JSON so that a reader finds either the old file or the whole new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        json.dump(to_plain(value), file, indent=2, ensure_ascii=False, allow_nan=False)
+        file.write("\n")
+    # mkstemp makes files that only their owner reads; results are ordinary files.
+    umask = os.umask(0)
+    os.umask(umask)
+    os.chmod(temporary, 0o666 & ~umask)
+    os.replace(temporary, path)

@@ -1,0 +1,69 @@
+"""The folder of a run: made ready before it, filled after it.
+
+Knows the names of the files in it (`OUTPUTS`) and never overwrites a run unasked. Does not know how a figure or a
+table is made.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+from hf_transfer.config import FinetuneConfig
+from hf_transfer.errors import UserError
+from hf_transfer.evaluation.curves import plot_curves, write_history_csv
+from hf_transfer.report import RunReport, write_json
+
+OUTPUTS = {
+    "model": "model",
+    "report": "run.json",
+    "metrics": "metrics.json",
+    "history": "history.csv",
+    "curves": "curves.png",
+}
+_RESUME_WORDS_OFF = (None, "False", "false", "no")
+
+
+def prepare_run_folder(config: FinetuneConfig, folder: Path) -> None:
+    """Makes sure that a run may write to `folder`.
+
+    In a distributed run only the main process deletes what an earlier run left.
+
+    Raises:
+        UserError: if the folder holds a run and the user asked neither to resume nor to replace it, or if it cannot be
+            written to.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--output_dir {folder} is a file.", hint="--output_dir with the name of a folder")
+    resuming = config.training.get("resume_from_checkpoint") not in _RESUME_WORDS_OFF
+    leftovers = _leftovers(folder)
+    if leftovers and config.overwrite_output_dir and not resuming:
+        if os.environ.get("RANK", "0") == "0":
+            for path in leftovers:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    elif leftovers and not resuming:
+        kind = "a finished run" if (folder / OUTPUTS["report"]).exists() else "an unfinished run"
+        raise UserError(
+            f"--output_dir {folder} holds {kind} already ({', '.join(path.name for path in leftovers[:3])}).",
+            hint="another --output_dir, --resume_from_checkpoint last, or --overwrite_output_dir to replace it",
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--output_dir {folder} cannot be made: {error.strerror}.") from error
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"--output_dir {folder} cannot be written to.")
+
+
+def write_outputs(report: RunReport, folder: Path) -> None:
+    """Writes history, curves, metrics and, last of all, `run.json`, whose presence says that the run is finished."""
+    write_history_csv(report.history, folder / OUTPUTS["history"])
+    plot_curves(report.history, folder / OUTPUTS["curves"])
+    write_json(report.metrics, folder / OUTPUTS["metrics"])
+    write_json(report, folder / OUTPUTS["report"])
+
+
+def _leftovers(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    named = [folder / name for name in OUTPUTS.values()]
+    return [path for path in (*named, *sorted(folder.glob("checkpoint-*"))) if path.exists()]

@@ -1,0 +1,1 @@
+"""How a checkpoint is trained: arguments, loss, parameter groups, strategies and the Trainer subclass."""

@@ -1,0 +1,168 @@
+"""`TrainingArguments` in four layers: Trainer's defaults, ours, the strategy's, the user's.
+
+Knows every default in which we differ from Trainer and why: `OUR_DEFAULTS` and `STRATEGY_DEFAULTS` are the one place.
+Does not parse anything and does not train.
+"""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainingArguments
+
+from hf_transfer.config import FinetuneConfig
+from hf_transfer.errors import UserError
+
+
+@dataclass(frozen=True)
+class Default:
+    """A default of ours and the reason why it differs from Trainer's."""
+
+    value: Any
+    reason: str
+
+
+OUR_DEFAULTS: dict[str, Default] = {
+    "per_device_train_batch_size": Default(
+        32, "8 wastes hardware on pictures, and small CPU matrices need 32 or more"
+    ),
+    "per_device_eval_batch_size": Default(64, "evaluation keeps no activations for a backward pass"),
+    "lr_scheduler_type": Default("cosine", "spends more steps at small rates at the end than a line does"),
+    "warmup_steps": Default(0.1, "a tenth of the steps: a fresh head sends large gradients into pretrained features"),
+    "weight_decay": Default(0.01, "AdamW's usual value; never on norms, biases and scales"),
+    "max_grad_norm": Default(1.0, "as Trainer's, written down because pretrained features depend on it"),
+    "eval_strategy": Default("epoch", "without evaluation there is no best checkpoint and no early stopping"),
+    "save_strategy": Default("epoch", "has to match the evaluation for the best checkpoint to exist"),
+    "logging_strategy": Default("epoch", "one point per epoch for the curves; the progress bar shows the rest"),
+    "load_best_model_at_end": Default(True, "what is published is the best on validation data, not the last"),
+    "metric_for_best_model": Default("accuracy", "the number that the model is judged by"),
+    "save_total_limit": Default(1, "the best and the last checkpoint stay; disks fill quickly otherwise"),
+    "logging_nan_inf_filter": Default(False, "it hides a diverged loss and waits for the device at every step"),
+    "remove_unused_columns": Default(False, "it deletes the image column (transformers#17894)"),
+    "restore_callback_states_from_checkpoint": Default(True, "early stopping forgets its patience on resume (#28544)"),
+}
+
+# Rates and epochs by strategy; `lr_head` is ours, the rest are fields of TrainingArguments.
+STRATEGY_DEFAULTS: dict[str, dict[str, Default]] = {
+    "feature-extraction": {
+        "num_train_epochs": Default(5, "a linear head on frozen features settles within a few passes"),
+        "learning_rate": Default(1e-2, "only a fresh linear head learns; AdamW moves it far enough in few steps"),
+    },
+    "full": {
+        "num_train_epochs": Default(3, "pretrained features need few passes, and forget with many"),
+        "learning_rate": Default(1e-4, "small, so that pretrained features are adjusted and not overwritten"),
+        "lr_head": Default(1e-3, "the fresh head starts from nothing: ten times the backbone's rate"),
+    },
+    "scratch": {
+        "num_train_epochs": Default(3, "the same budget as full fine-tuning, so that the two compare"),
+        "learning_rate": Default(1e-3, "AdamW's usual rate for small networks; there is nothing to forget"),
+    },
+}
+
+EARLY_STOPPING_PATIENCE = Default(3, "three evaluations without a better one are rarely followed by a better one")
+
+
+def default_output_dir(config: FinetuneConfig) -> str:
+    """Returns `runs/<model>-<dataset>-<strategy>` for a run whose `--output_dir` was left out."""
+    parts = [re.sub(r"[^A-Za-z0-9._-]+", "-", Path(name).stem or name) for name in (config.model, config.dataset)]
+    return str(Path("runs") / "-".join([*parts, config.strategy]))
+
+
+def planned_arguments(config: FinetuneConfig) -> dict[str, Any]:
+    """Merges our defaults, the strategy's and the hardware's with what the user set.
+
+    Args:
+        config (`FinetuneConfig`):
+            What the user asked for.
+
+    Returns:
+        `dict`: keyword arguments for `TrainingArguments`.
+
+    Raises:
+        UserError: if the user asks for something that this version does not do.
+    """
+    _refuse_unsupported(config)
+    values = {name: default.value for name, default in OUR_DEFAULTS.items()}
+    strategy = STRATEGY_DEFAULTS[config.strategy]
+    values |= {name: default.value for name, default in strategy.items() if name != "lr_head"}
+    values |= _hardware_defaults(config.training)
+    values |= {"output_dir": default_output_dir(config)}
+    values |= _follow_evaluation(config.training)
+    return values | config.training
+
+
+def planned_lr_head(config: FinetuneConfig) -> float:
+    """Returns the rate of the head: the user's, or in the strategy's proportion to the rate of the backbone."""
+    if config.lr_head is not None:
+        return config.lr_head
+    defaults = STRATEGY_DEFAULTS[config.strategy]
+    learning_rate = float(planned_arguments(config)["learning_rate"])
+    if "lr_head" not in defaults:
+        return learning_rate
+    return learning_rate * defaults["lr_head"].value / defaults["learning_rate"].value
+
+
+def build_training_arguments(config: FinetuneConfig) -> TrainingArguments:
+    """Builds the arguments of the run and starts the process group of a distributed run.
+
+    Raises:
+        UserError: if `TrainingArguments` refuses a value, with its own words.
+    """
+    values = planned_arguments(config)
+    try:
+        args = TrainingArguments(**values)
+    except (ValueError, TypeError, KeyError, ImportError, NotImplementedError) as error:
+        raise UserError(
+            f"The training arguments do not fit together: {error}", hint="finetune.py --help_all for all of them"
+        ) from error
+    # Plain `python` on a machine with several GPUs would fall into nn.DataParallel, slow and wrong for BatchNorm.
+    if args.n_gpu > 1:
+        print(
+            f"One of {args.n_gpu} GPUs is used; `accelerate launch --multi_gpu finetune.py ...` uses all.", flush=True
+        )
+        args._n_gpu = 1
+    return args
+
+
+def _refuse_unsupported(config: FinetuneConfig) -> None:
+    if config.training.get("push_to_hub"):
+        raise UserError(
+            "--push_to_hub is not supported by this version: Trainer's own push would publish pickles and a card "
+            "with numbers that were not measured on the published weights.",
+            hint="finish the run and then `hf upload <repo id> <output_dir>/model`",
+        )
+
+
+def _follow_evaluation(given: dict[str, Any]) -> dict[str, Any]:
+    """Keeps saving in step with evaluation when the user set only the latter."""
+    if "eval_strategy" not in given:
+        return {}
+    strategy = given["eval_strategy"]
+    if strategy == "no":
+        return {"load_best_model_at_end": False, "metric_for_best_model": None, "save_strategy": "epoch"}
+    follow = {"save_strategy": strategy, "logging_strategy": strategy}
+    if "eval_steps" in given:
+        follow |= {"save_steps": given["eval_steps"], "logging_steps": given["eval_steps"]}
+    return follow
+
+
+def _hardware_defaults(given: dict[str, Any]) -> dict[str, Any]:
+    """Precision, workers and pinned memory by what the machine has, unless the user decided."""
+    if given.get("use_cpu") or not torch.cuda.is_available():
+        # The cores that would decode are the cores that compute; pinned memory is for copies to a GPU.
+        return {"dataloader_num_workers": 0, "dataloader_pin_memory": False}
+    workers = given.get("dataloader_num_workers", min(8, _cores_per_process()))
+    values: dict[str, Any] = {"dataloader_num_workers": workers, "dataloader_persistent_workers": int(workers) > 0}
+    if not {"bf16", "fp16"} & given.keys() and "ACCELERATE_MIXED_PRECISION" not in os.environ:
+        values["bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"] = True
+    if torch.cuda.get_device_capability() >= (8, 0):
+        values["tf32"] = True
+    return values
+
+
+def _cores_per_process() -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

@@ -1,0 +1,146 @@
+"""One training: from data and checkpoint to the best weights, saved.
+
+Knows how the pieces of this room fit together for `hf_transfer.pipeline`. Does not evaluate on test data and writes
+nothing but checkpoints and the model folder.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+from transformers import EarlyStoppingCallback, TrainingArguments
+from transformers.trainer import TRAINING_ARGS_NAME
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.trainer_utils import get_last_checkpoint
+
+from hf_transfer.config import FinetuneConfig
+from hf_transfer.data.image_data import ImageData
+from hf_transfer.data.image_dataset import ImageClassificationDataset
+from hf_transfer.data.mixing import MixingCollator, collate_images
+from hf_transfer.data.transforms import (
+    AugmentationSettings,
+    build_eval_transform,
+    build_train_transform,
+)
+from hf_transfer.errors import UserError
+from hf_transfer.models.checkpoint import Checkpoint
+from hf_transfer.training.arguments import EARLY_STOPPING_PATIENCE, planned_lr_head
+from hf_transfer.training.callbacks import EvaluationLineCallback, FiniteLossCallback, PlainEvaluationLineCallback
+from hf_transfer.training.history import epoch_history
+from hf_transfer.training.loss import balanced_class_weights
+from hf_transfer.training.trainer import TransferTrainer
+
+
+@dataclass(frozen=True)
+class TrainingOutcome:
+    """What a training left behind, in numbers."""
+
+    history: tuple[dict[str, float], ...]
+    steps: int
+    epochs: float
+    best_step: int | None
+    best_metric: float | None
+    stopped_early: bool
+    resumed_from: str | None
+
+
+def build_trainer(
+    config: FinetuneConfig,
+    data: ImageData,
+    checkpoint: Checkpoint,
+    args: TrainingArguments,
+    augmentation: AugmentationSettings,
+    compute_metrics: Callable,
+) -> TransferTrainer:
+    """Puts data, checkpoint and arguments into a `TransferTrainer`."""
+    processor = checkpoint.image_processor
+    weights = balanced_class_weights(data.class_counts("train")) if config.class_weights == "balanced" else None
+    trainer = TransferTrainer(
+        model=checkpoint.model,
+        args=args,
+        data_collator=collate_images,
+        train_dataset=ImageClassificationDataset(
+            data.train, build_train_transform(processor, augmentation), seed=args.seed
+        ),
+        eval_dataset=ImageClassificationDataset(data.validation, build_eval_transform(processor), seed=None),
+        processing_class=processor,
+        compute_metrics=compute_metrics,
+        callbacks=[FiniteLossCallback(), *_early_stopping(config, args)],
+        strategy=config.strategy,
+        lr_head=planned_lr_head(config),
+        head_parameter_names=checkpoint.head_parameter_names,
+        class_weights=weights,
+        channels_last=wants_channels_last(config, checkpoint.model),
+        train_collator=_mixing_collator(augmentation, len(data.label_names), args.seed),
+    )
+    trainer.remove_callback(PrinterCallback if args.disable_tqdm else ProgressCallback)
+    trainer.add_callback(PlainEvaluationLineCallback() if args.disable_tqdm else EvaluationLineCallback())
+    return trainer
+
+
+def train(trainer: TransferTrainer, args: TrainingArguments) -> TrainingOutcome:
+    """Runs the training, from a checkpoint where the user asked for it, and returns what came of it."""
+    resume = _resume_folder(args)
+    trainer.train(resume_from_checkpoint=resume)
+    state = trainer.state
+    return TrainingOutcome(
+        history=tuple(epoch_history(state.log_history)),
+        steps=state.global_step,
+        epochs=float(state.epoch or 0.0),
+        best_step=state.best_global_step,
+        best_metric=None if state.best_metric is None else float(state.best_metric),
+        stopped_early=state.global_step < state.max_steps,
+        resumed_from=resume,
+    )
+
+
+def save_model(trainer: TransferTrainer, folder: Path) -> None:
+    """Writes model and image processor to `folder`, as `transformers.pipeline` loads them, without any pickle."""
+    trainer.save_model(str(folder))
+    if trainer.args.should_save:
+        # Trainer's own notes are a pickle; they belong to the run's checkpoints, not to a model that is passed on.
+        (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
+
+
+def wants_channels_last(config: FinetuneConfig, model: nn.Module) -> bool:
+    """Tells whether kernels are laid out channels-last: by choice, or for classic conv nets.
+
+    Networks with BatchNorm gain 1.25x to 1.47x on GPUs and up to 4x in a forward pass on CPUs; transformers and
+    ConvNeXt gain nothing (`benchmarks/results/channels_last.md`).
+    """
+    if config.channels_last != "auto":
+        return config.channels_last == "on"
+    return any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+
+
+def _early_stopping(config: FinetuneConfig, args: TrainingArguments) -> list[EarlyStoppingCallback]:
+    patience = EARLY_STOPPING_PATIENCE.value
+    if config.early_stopping_patience is not None:
+        patience = config.early_stopping_patience
+    if patience == 0 or not args.load_best_model_at_end:
+        return []
+    return [EarlyStoppingCallback(patience, config.early_stopping_threshold)]
+
+
+def _mixing_collator(augmentation: AugmentationSettings, num_classes: int, seed: int) -> MixingCollator | None:
+    if augmentation.mixup == 0 and augmentation.cutmix == 0:
+        return None
+    return MixingCollator(num_classes, augmentation.mixup, augmentation.cutmix, seed=seed)
+
+
+def _resume_folder(args: TrainingArguments) -> str | None:
+    given = args.resume_from_checkpoint
+    if given is None or str(given).lower() in ("false", "no", "none"):
+        return None
+    if str(given).lower() in ("true", "yes", "last", "auto"):
+        last = get_last_checkpoint(args.output_dir) if Path(args.output_dir).is_dir() else None
+        if last is None:
+            raise UserError(
+                f"--resume_from_checkpoint {given}: {args.output_dir} holds no checkpoint.",
+                hint="leave --resume_from_checkpoint out to start from the beginning",
+            )
+        return last
+    if not Path(given).is_dir():
+        raise UserError(f"--resume_from_checkpoint {given}: there is no such folder.", allowed="a folder, or `last`")
+    return str(given)

@@ -11,6 +11,13 @@ too. The same run is `hf-transfer train ...`.
 import sys
 
 from hf_transfer.cli import run_command
+from hf_transfer.cpu_processes import start_missing_processes
+
+
+def main() -> int:
+    exit_code = start_missing_processes(__file__, sys.argv[1:])
+    return run_command("train", sys.argv[1:]) if exit_code is None else exit_code
+
 
 if __name__ == "__main__":
-    sys.exit(run_command("train", sys.argv[1:]))
+    sys.exit(main())

@@ -1,20 +1,30 @@
-"""The `evaluate` and `predict` commands.
+"""The commands `hf-transfer evaluate` and `hf-transfer predict`.
 
-Knows their options and what they print. What they compute is next door. Imports nothing heavy, so that `--help` is quick.
+Knows what they do in which order and what they print. Their flags are in `hf_transfer.evaluation.options`; what is
+measured and predicted is made next door. Everything heavy is imported after the command line has been read, so that
+`--help` and mistakes answer at once.
 """
 
 import argparse
-import dataclasses
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hf_transfer.config import FinetuneConfig
 from hf_transfer.errors import UserError
+from hf_transfer.evaluation.options import OUTPUT_SUFFIXES, evaluate_parser, predict_parser
 
-_DATA_OPTIONS = (
-    "dataset",
+if TYPE_CHECKING:
+    from hf_transfer.config import FinetuneConfig
+    from hf_transfer.data.image_data import ImageData
+    from hf_transfer.evaluation.evaluator import Evaluation
+    from hf_transfer.evaluation.prediction import Prediction
+
+_MAX_CLASS_LINES = 30
+
+# What decides, besides the data set's name, which pictures are in which split.
+_DATA_FIELDS = (
     "dataset_config",
     "dataset_revision",
     "image_column",
@@ -22,134 +32,212 @@ _DATA_OPTIONS = (
     "train_split",
     "validation_split",
     "test_split",
+    "validation_fraction",
+    "test_fraction",
+    "max_train_samples",
+    "images_per_class",
 )
 
 
 def evaluate_command(argv: Sequence[str]) -> int:
-    """Measures a saved model on a split of a data set; returns the exit code."""
-    args = _evaluate_parser().parse_args(argv)
-    model, run = _model_and_run(args.model)
-    given = {name: getattr(args, name) for name in _DATA_OPTIONS if getattr(args, name) is not None}
-    remembered = _remembered_data(run) if "dataset" not in given else {}
-    if "dataset" not in given | remembered:
-        raise UserError(
-            f"{args.model} does not say which data to use.",
-            "a run's folder, or --dataset",
-            "--dataset FOLDER_OR_HUB_ID",
-        )
+    """Measures a model on a split of a data set and prints the result.
+
+    Args:
+        argv (`Sequence[str]`):
+            What follows `hf-transfer evaluate`.
+
+    Returns:
+        `int`: 0.
+
+    Raises:
+        [`~hf_transfer.errors.UserError`]: for every mistake that the user can mend.
+    """
+    options = evaluate_parser().parse(argv)
+    _check_at_least_one("--batch_size", options.batch_size)
+    if options.output and Path(options.output).is_dir():
+        raise UserError(f"--output {options.output} is a folder.", "a file", f"--output {options.output}/result.json")
+    model, run = _resolve_model(options.model)
+    config = _data_config(options, run)
+
     from hf_transfer.data.loading import load_image_data
     from hf_transfer.evaluation.evaluator import evaluate_model
-    from hf_transfer.report import to_plain, write_json
 
-    data = load_image_data(FinetuneConfig(model=model, **(remembered | given)))
-    result = evaluate_model(
+    data = load_image_data(config)
+    evaluation = evaluate_model(
         model,
-        data.split(args.split),
-        args.split,
+        data.split(options.split),
+        options.split,
         data.label_names,
-        extra_metrics=args.metrics or (),
-        batch_size=args.batch_size,
+        extra_metrics=options.metrics,
+        batch_size=options.batch_size,
     )
-    facts = {"model": args.model, "dataset": data.name, "fingerprint": data.fingerprint, **dataclasses.asdict(result)}
-    if args.output:
-        write_json(facts, args.output)
-    print(json.dumps(to_plain(facts), indent=2, ensure_ascii=False) if args.json else _table(facts))
+    note = _changed_data_note(run, config, data)
+    _show_evaluation(options, model, data, evaluation, note)
     return 0
 
 
 def predict_command(argv: Sequence[str]) -> int:
-    """Names the classes of pictures; returns 1 if some could not be read, else 0."""
-    args = _predict_parser().parse_args(argv)
-    if args.top_k < 1:
-        raise UserError(f"--top_k {args.top_k}", "1 or more", "--top_k 3")
-    model_dir, _ = _model_and_run(args.model)
-    from hf_transfer.evaluation.evaluator import load_model
-    from hf_transfer.evaluation.prediction import FORMATS, find_pictures, predict_files, write_rows
+    """Labels picture files.
 
-    if args.output and args.output.suffix.lower() not in FORMATS:
-        raise UserError(f"--output {args.output}: unknown ending {args.output.suffix!r}.", ", ".join(FORMATS))
-    files = find_pictures(args.paths)
-    model, processor = load_model(model_dir)
-    rows = predict_files(model, processor, files, top_k=args.top_k, batch_size=args.batch_size)
-    if args.output:
-        write_rows(rows, args.output)
-    if args.json:
-        print(json.dumps(rows, indent=2, ensure_ascii=False))
-    elif not args.output:
-        print("\n".join(_line(row) for row in rows))
-    failed = sum(bool(row["error"]) for row in rows)
-    if failed and not args.json:
-        print(f"{failed} of {len(rows)} pictures could not be read.")
-    return 1 if failed else 0
+    Args:
+        argv (`Sequence[str]`):
+            What follows `hf-transfer predict`.
 
+    Returns:
+        `int`: 0, or 1 if a picture could not be read; the others are predicted and written all the same.
 
-def _evaluate_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("hf-transfer evaluate", description=evaluate_command.__doc__, allow_abbrev=False)
-    parser.add_argument("model", help="a run's folder, a model folder, or a Hub id")
-    for name in _DATA_OPTIONS:
-        field = FinetuneConfig.__dataclass_fields__[name]
-        extra = " By default the data of the run." if name == "dataset" else ""
-        parser.add_argument(f"--{name}", help=field.metadata["help"] + extra)
-    parser.add_argument("--split", choices=("train", "validation", "test"), default="test", help="what to measure on")
-    parser.add_argument("--metrics", nargs="+", help=FinetuneConfig.__dataclass_fields__["metrics"].metadata["help"])
-    _add_output_options(parser, "write the result as JSON to this file")
-    return parser
+    Raises:
+        [`~hf_transfer.errors.UserError`]: for every mistake that the user can mend.
+    """
+    options = predict_parser().parse(argv)
+    _check_at_least_one("--batch_size", options.batch_size)
+    _check_at_least_one("--top_k", options.top_k)
+    output = _checked_output(options.output)
 
+    from hf_transfer.evaluation.classifier import load_classifier
+    from hf_transfer.evaluation.prediction import find_pictures, predict_files, write_predictions
 
-def _predict_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("hf-transfer predict", description=predict_command.__doc__, allow_abbrev=False)
-    parser.add_argument("model", help="a run's folder, a model folder, or a Hub id")
-    parser.add_argument("paths", nargs="+", help="pictures, folders of pictures, or glob patterns")
-    parser.add_argument("--top_k", type=int, default=1, help="how many classes to name for each picture")
-    _add_output_options(parser, "write a table to this file: .csv, .jsonl or .parquet")
-    return parser
+    files = find_pictures(options.paths)
+    classifier = load_classifier(_resolve_model(options.model)[0])
+    top_k = min(options.top_k, len(classifier.label_names))
+    predictions = list(predict_files(classifier, files, top_k=top_k, batch_size=options.batch_size))
+    if output is not None:
+        write_predictions(predictions, output, top_k)
+    if options.json:
+        print(json.dumps([prediction.to_row(top_k) for prediction in predictions], indent=2, ensure_ascii=False))
+    elif output is None:
+        _print_predictions(predictions)
+    else:
+        print(f"{len(predictions)} rows written to {output}")
+    unread = sum(prediction.error is not None for prediction in predictions)
+    if unread:
+        where = "see the column `error`" if output or options.json else "see above"
+        print(f"{unread} of {len(predictions)} pictures could not be read; {where}.", file=sys.stderr)
+    return 1 if unread else 0
 
 
-def _add_output_options(parser: argparse.ArgumentParser, output_help: str) -> None:
-    parser.add_argument("--batch_size", type=int, default=32, help="pictures at a time")
-    parser.add_argument("--output", type=Path, help=output_help)
-    parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+def _check_at_least_one(flag: str, value: int) -> None:
+    if value < 1:
+        raise UserError(f"{flag} {value}", "1 or more")
 
 
-def _model_and_run(given: str) -> tuple[str, Path | None]:
-    """Returns the model's folder or id and, where `given` is a run or a model inside of one, the run's folder."""
+def _checked_output(given: str | None) -> Path | None:
+    """Checks the file before hours of work go by, not after."""
+    if given is None:
+        return None
     path = Path(given).expanduser()
-    if (path / "model" / "config.json").is_file():
-        return str(path / "model"), path
-    if (path / "config.json").is_file():
-        return str(path), path.parent
-    if path.exists():
-        raise UserError(f"{given} holds no model.", "a run's folder, its model/ folder, or a Hub id")
+    if path.suffix.lower() not in OUTPUT_SUFFIXES or path.is_dir():
+        raise UserError(
+            f"--output {given}", f"a file that ends in {', '.join(OUTPUT_SUFFIXES)}", "--output result.csv"
+        )
+    return path
+
+
+def _resolve_model(given: str) -> tuple[str, dict[str, Any] | None]:
+    """Returns the folder or Hub id of the model, and the `run.json` of its run if there is one."""
+    folder = Path(given).expanduser()
+    if (folder / "model").is_dir() and not (folder / "config.json").is_file():
+        return str(folder / "model"), _read_run(folder / "run.json")
+    if folder.is_dir() and folder.resolve().name == "model":
+        return given, _read_run(folder.resolve().parent / "run.json")
     return given, None
 
 
-def _remembered_data(run: Path | None) -> dict[str, Any]:
-    """Returns the data options of a run, so that its splits are made again in the same way."""
-    report = run / "run.json" if run else None
-    if report is None or not report.is_file():
-        return {}
-    config = json.loads(report.read_text(encoding="utf-8"))["config"]
-    names = (*_DATA_OPTIONS, "validation_fraction", "test_fraction")
-    return {name: config[name] for name in names if config.get(name) is not None}
+def _read_run(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    try:
+        run = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{path} is damaged: {error}", hint="give --dataset and the folder of the model itself"
+        ) from error
+    return run if isinstance(run, dict) else None
 
 
-def _table(facts: dict[str, Any]) -> str:
-    low, high = facts["accuracy_interval"]
-    lines = [f"{facts['num_images']} {facts['split']} pictures of {facts['dataset']}"]
-    lines += [f"  {name:<18} {value:.4f}" for name, value in facts["metrics"].items()]
-    lines.append(f"  accuracy's 95 % interval: {low:.4f} to {high:.4f}")
-    width = max(len(row["label"]) for row in facts["per_class"])
+def _data_config(options: argparse.Namespace, run: dict[str, Any] | None) -> "FinetuneConfig":
+    """Describes the data: the user's word first, then the run's where it is about the same data set."""
+    from hf_transfer.config import FinetuneConfig
+
+    trained_on = (run or {}).get("config", {})
+    dataset = options.dataset or trained_on.get("dataset")
+    if dataset is None:
+        raise UserError(
+            f"{options.model} does not say which data set to measure on.",
+            "--dataset, or the folder of a run (with its run.json)",
+            f"hf-transfer evaluate {options.model} --dataset DATASET",
+        )
+    values: dict[str, Any] = {}
+    if dataset == trained_on.get("dataset"):
+        # Split in another way, pictures of the training would be among those of the test.
+        values = {name: trained_on[name] for name in _DATA_FIELDS if trained_on.get(name) is not None}
+    given = {name: getattr(options, name, None) for name in _DATA_FIELDS}
+    values |= {name: value for name, value in given.items() if value is not None}
+    return FinetuneConfig(model=options.model, dataset=dataset, **values)
+
+
+def _changed_data_note(run: dict[str, Any] | None, config: "FinetuneConfig", data: "ImageData") -> str | None:
+    """Says so if the run's data set is not what it was when the model was trained."""
+    if run is None or run.get("config", {}).get("dataset") != config.dataset:
+        return None
+    before = run.get("data", {}).get("fingerprint")
+    if before is None or before == data.fingerprint:
+        return None
+    return (
+        f"{config.dataset} is not what it was when the model was trained (its fingerprint differs), so pictures of "
+        "the training may be among those measured on."
+    )
+
+
+def _show_evaluation(
+    options: argparse.Namespace, model: str, data: "ImageData", evaluation: "Evaluation", note: str | None
+) -> None:
+    from hf_transfer.report import to_plain, write_json
+
+    result = {
+        "model": model,
+        "dataset": data.name,
+        "dataset_fingerprint": data.fingerprint,
+        "note": note,
+        **to_plain(evaluation),
+    }
+    if options.output:
+        write_json(result, Path(options.output).expanduser())
+    if options.json:
+        print(json.dumps(result, indent=2, ensure_ascii=False))
+        return
+    if note:
+        print(f"note: {note}", file=sys.stderr)
+    print(format_evaluation(evaluation))
+    if options.output:
+        print(f"Written to {options.output}")
+
+
+def format_evaluation(evaluation: "Evaluation") -> str:
+    """Returns the metrics and a line for each class; of many classes those with the lowest F1."""
+    low, high = evaluation.accuracy_interval
+    lines = [f"{evaluation.split}: {evaluation.num_images} pictures in {evaluation.seconds:.1f} s"]
+    width = max(len(name) for name in evaluation.metrics)
+    for name, value in evaluation.metrics.items():
+        interval = f"  (95 % interval {low:.4f} to {high:.4f})" if name == "accuracy" else ""
+        lines.append(f"  {name:<{width}}  {value:.4f}{interval}")
+    results = evaluation.per_class
+    if len(results) > _MAX_CLASS_LINES:
+        occurring = [result for result in results if result.f1 is not None]
+        results = tuple(sorted(occurring, key=lambda result: result.f1 or 0.0)[:_MAX_CLASS_LINES])
+        lines.append(f"The {len(results)} classes with the lowest F1, of {len(evaluation.per_class)}:")
+    width = max(len("class"), *(len(result.label) for result in results))
     lines.append(f"  {'class':<{width}}  pictures  precision  recall      f1")
-    lines += [
-        f"  {row['label']:<{width}}  {row['count']:>8}  {row['precision']:>9.4f}  {row['recall']:>6.4f}  {row['f1']:.4f}"
-        for row in facts["per_class"]
-    ]
+    for result in results:
+        precision, recall, f1 = (
+            "-" if value is None else f"{value:.4f}" for value in (result.precision, result.recall, result.f1)
+        )
+        lines.append(f"  {result.label:<{width}}  {result.count:>8}  {precision:>9}  {recall:>6}  {f1:>6}")
     return "\n".join(lines)
 
 
-def _line(row: dict[str, Any]) -> str:
-    if row["error"]:
-        return f"{row['file']}\t{row['error']}"
-    ranks = ["", *(f"_{rank}" for rank in range(2, len(row) // 2 + 1))]
-    return "\t".join([row["file"], *(f"{row[f'label{rank}']} {row[f'score{rank}']:.4f}" for rank in ranks)])
+def _print_predictions(predictions: "Sequence[Prediction]") -> None:
+    width = max(len(prediction.file) for prediction in predictions)
+    for prediction in predictions:
+        answers = [f"{label} {score:.4f}" for label, score in zip(prediction.labels, prediction.scores, strict=True)]
+        print(f"{prediction.file:<{width}}  {', '.join(answers) or f'error: {prediction.error}'}")

@@ -47,17 +47,31 @@ def write_history_csv(history: History, path: str | Path) -> None:
 def plot_curves(
     history: History, path: str | Path, *, metric: str = "accuracy", greater_is_better: bool = True
 ) -> None:
+    """Writes the picture that [`draw_curves`] makes.
+
+    Args:
+        history, metric, greater_is_better:
+            As in [`draw_curves`].
+        path (`str` or `Path`):
+            The picture; its suffix says of which kind.
+    """
+    figure = draw_curves(history, metric=metric, greater_is_better=greater_is_better)
+    write_atomically(Path(path), lambda temporary: figure.savefig(temporary, dpi=120))
+
+
+def draw_curves(history: History, *, metric: str = "accuracy", greater_is_better: bool = True) -> Figure:
     """Draws losses on the left and validation metrics on the right, with the best evaluation marked in both.
 
     Args:
         history (`Sequence[Mapping[str, float]]`):
             Rows with `epoch`, and `train_loss` and `eval_...` where they were measured.
-        path (`str` or `Path`):
-            The picture; its suffix says of which kind.
         metric (`str`, *optional*, defaults to `"accuracy"`):
             Which metric tells the best evaluation, with or without `eval_`; the validation loss where no row has it.
         greater_is_better (`bool`, *optional*, defaults to `True`):
             Whether a higher value of that metric is better.
+
+    Returns:
+        `Figure`: with two axes.
     """
     figure = Figure(figsize=(10, 4), layout="constrained")
     losses, metrics = figure.subplots(1, 2)
@@ -66,7 +80,7 @@ def plot_curves(
     losses.set(title="Loss", xlabel="epoch", ylabel="cross-entropy")
     _plot(metrics, history, _metric_names(history), best)
     metrics.set(title="Validation", xlabel="epoch")
-    write_atomically(Path(path), lambda temporary: figure.savefig(temporary, dpi=120))
+    return figure
 
 
 def best_row(history: History, metric: str, greater_is_better: bool) -> Mapping[str, float] | None:

@@ -57,7 +57,8 @@ class ClassificationMetrics:
                 self._extra.append(metric)
 
     def __call__(self, eval_prediction: EvalPrediction) -> dict[str, float]:
-        logits, labels = eval_prediction.predictions, eval_prediction.label_ids
+        logits: Any = eval_prediction.predictions
+        labels: Any = eval_prediction.label_ids
         # Where a model returns hidden states too, Trainer hands over a tuple with the logits first.
         return self.compute(logits[0] if isinstance(logits, tuple) else logits, labels)
 

@@ -1,7 +1,7 @@
 """Labels for picture files, and the tables that they are written to.
 
 Knows which files a path on the command line stands for, what a row of the result holds, and three file formats. Does
-not know how pictures go through the model (`hf_transfer.evaluation.evaluator`).
+not know how pictures go through the model (`hf_transfer.evaluation.inference`).
 """
 
 import csv
@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,7 +22,7 @@ from tqdm import tqdm
 from hf_transfer.errors import UserError
 from hf_transfer.evaluation.atomic import write_atomically
 from hf_transfer.evaluation.classifier import Classifier
-from hf_transfer.evaluation.evaluator import stream_logits
+from hf_transfer.evaluation.inference import stream_logits
 
 # What a spreadsheet may take for the beginning of a formula (OWASP, "CSV Injection").
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
@@ -200,5 +201,6 @@ def _is_picture(name: str) -> bool:
     return Path(name).suffix.lower() in _suffixes()
 
 
-def _suffixes() -> set[str]:
-    return {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+@cache
+def _suffixes() -> frozenset[str]:
+    return frozenset(suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN)

@@ -8,6 +8,7 @@ Upstream fault stepped around here: Trainer saves under the names used on the Hu
 `tests/training/test_best_checkpoint.py` then passes without it.
 """
 
+import copy
 from pathlib import Path
 
 import torch
@@ -27,7 +28,12 @@ def reload_weights(model: PreTrainedModel, folder: str | Path) -> None:
         RuntimeError: if the checkpoint lacks a tensor of the model, holds another one, or has another shape.
     """
     saved, info = type(model).from_pretrained(
-        folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, local_files_only=True
+        folder,
+        config=copy.deepcopy(model.config),
+        dtype=torch.float32,
+        use_safetensors=True,
+        output_loading_info=True,
+        local_files_only=True,
     )
     faults = {kind: sorted(map(str, info[kind])) for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")}
     if any(faults.values()):

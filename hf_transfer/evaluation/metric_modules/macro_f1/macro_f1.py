@@ -8,8 +8,8 @@ import evaluate
 from sklearn.metrics import f1_score
 
 _DESCRIPTION = """
-Macro-F1 is the mean of the F1 scores of the classes that occur among the references or the predictions. The F1 score of
-a class is `2 TP / (2 TP + FP + FN)`, so a class that occurs but is never predicted right counts as 0. A class that
+Macro-F1 is the mean of the F1 scores of the classes that occur among the references or the predictions. The F1 score
+of a class is `2 TP / (2 TP + FP + FN)`, so a class that occurs but is never predicted right counts as 0. A class that
 occurs on neither side has no F1 score and is left out of the mean.
 """
 

@@ -1,7 +1,7 @@
 """Top-5 accuracy as an `evaluate` module that needs no network.
 
-Knows the ranked and the true label numbers. Does not know logits: ranking them first keeps what `evaluate` has to store
-at five numbers a picture, however many classes there are.
+Knows the ranked and the true label numbers. Does not know logits: ranking them first keeps what `evaluate` has to
+store at five numbers a picture, however many classes there are.
 """
 
 import datasets

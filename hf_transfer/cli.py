@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from hf_transfer import __version__
-from hf_transfer.errors import UserError, nearest
+from hf_transfer.errors import UserError, nearest, user_message
 from hf_transfer.name_clash import check_name_clash
 
 USAGE = """usage: hf-transfer COMMAND [OPTIONS]
@@ -54,8 +54,12 @@ def run_command(name: str, argv: Sequence[str]) -> int:
         if "--debug" in argv:
             traceback.print_exc()
         elif os.environ.get("RANK", "0") == "0":
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {user_message(error)}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough; nothing more may be written, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

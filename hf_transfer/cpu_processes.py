@@ -53,7 +53,9 @@ def processes_asked_for(words: Sequence[str]) -> int:
     from accelerate.commands.config.config_args import load_config_from_file
     from accelerate.commands.launch import launch_command_parser
 
-    starts = [index for index, word in enumerate(words) if word == "launch" or word.endswith("accelerate.commands.launch")]
+    starts = [
+        index for index, word in enumerate(words) if word == "launch" or word.endswith("accelerate.commands.launch")
+    ]
     if not starts:
         starts = [index for index, word in enumerate(words) if word.endswith("commands/launch.py")]
     if not starts:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
-from transformers import TrainingArguments
+from transformers import SchedulerType, TrainingArguments
 
 from hf_transfer.config import FinetuneConfig
 from hf_transfer.data.image_data import SPLIT_NAMES, ImageData
@@ -114,7 +114,7 @@ def _rates(config: FinetuneConfig, args: TrainingArguments) -> str:
 def _schedule(args: TrainingArguments) -> str:
     warmup: Any = args.warmup_steps
     text = f"{warmup:.0%} of the steps" if warmup < 1 else f"{warmup:g} steps"
-    return f"{args.lr_scheduler_type.value}, warm-up over {text}, weight decay {args.weight_decay:g}"
+    return f"{SchedulerType(args.lr_scheduler_type).value}, warm-up over {text}, weight decay {args.weight_decay:g}"
 
 
 def _selection(config: FinetuneConfig, args: TrainingArguments) -> tuple[str, str]:

@@ -34,6 +34,13 @@ class UserError(Exception):
         return "\n".join(lines)
 
 
+def user_message(error: UserError) -> str:
+    """Returns the message for the user, without the traceback that a DataLoader's worker process packs around it."""
+    text = str(error)
+    packed = "Caught UserError in DataLoader worker"
+    return text.rsplit("hf_transfer.errors.UserError: ", 1)[-1].strip() if text.startswith(packed) else text
+
+
 def nearest(word: str, known: list[str]) -> str | None:
     """Returns the known name that looks most like `word`, or `None` where none is close."""
     import difflib

@@ -109,7 +109,7 @@ def _build_parser(everything: bool) -> _Parser:
     return parser
 
 
-def _flags_of(owner: type, fields: dict[str, dataclasses.Field]) -> type:
+def _flags_of(owner: type, fields: dict[str, dataclasses.Field]) -> Any:
     """Makes a dataclass of some fields of another, none of them required, for `HfArgumentParser`."""
     hints = typing.get_type_hints(owner)
     view = []
@@ -184,13 +184,13 @@ def _to_words(action: argparse.Action, node: yaml.Node) -> list[str]:
         return []
     if action.nargs == "+":
         return [flag, str(node.value)]
-    return [f"{flag}={_scalar(action, node)}"]
+    return [f"{flag}={_scalar(action, str(node.value))}"]
 
 
-def _scalar(action: argparse.Action, node: yaml.ScalarNode) -> str:
-    """Returns the text as it was written: `no` stays `no`; a switch, which asks for true or false, takes on and off."""
+def _scalar(action: argparse.Action, text: str) -> str:
+    """Returns the text as it was written, so that `no` stays `no`; a switch takes `on` and `off` too."""
     is_switch = getattr(action.type, "__name__", "") == "string_to_bool"
-    return _BOOLEAN_WORDS.get(node.value.lower(), node.value) if is_switch else str(node.value)
+    return _BOOLEAN_WORDS.get(text.lower(), text) if is_switch else text
 
 
 def _plain(node: yaml.Node) -> Any:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from transformers import TrainingArguments, set_seed
+from transformers.utils.logging import disable_progress_bar
 
 from hf_transfer.config import FinetuneConfig
 from hf_transfer.data.image_data import ImageData
@@ -41,6 +42,7 @@ def finetune(config: FinetuneConfig) -> RunReport | None:
     Raises:
         UserError: for every mistake that the user can mend.
     """
+    disable_progress_bar()
     started, clock = datetime.now(UTC).isoformat(timespec="seconds"), StageClock()
     folder = Path(planned_arguments(config)["output_dir"]).expanduser()
     prepare_run_folder(config, folder)

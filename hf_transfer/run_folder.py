@@ -57,7 +57,13 @@ def prepare_run_folder(config: FinetuneConfig, folder: Path) -> None:
 def write_outputs(report: RunReport, folder: Path) -> None:
     """Writes history, curves, metrics and, last of all, `run.json`, whose presence says that the run is finished."""
     write_history_csv(report.history, folder / OUTPUTS["history"])
-    plot_curves(report.history, folder / OUTPUTS["curves"])
+    arguments = report.training_arguments
+    plot_curves(
+        report.history,
+        folder / OUTPUTS["curves"],
+        metric=(arguments["metric_for_best_model"] or "accuracy").removeprefix("eval_"),
+        greater_is_better=arguments["greater_is_better"] is not False,
+    )
     write_json(report.metrics, folder / OUTPUTS["metrics"])
     write_json(report, folder / OUTPUTS["report"])
 

@@ -5,18 +5,22 @@ at what is inside.
 """
 
 import hashlib
+import lzma
 import os
 import shutil
 import stat
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 
 import datasets
 
 from hf_transfer.errors import UserError
 
+# RuntimeError is what zipfile raises for a password, and a subclass of it for an unknown compression.
+_BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError)
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 
@@ -47,7 +51,7 @@ def unpack(path: Path) -> Path:
     try:
         _extract(path, temporary)
         os.replace(temporary, target)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+    except _BROKEN as error:
         if not target.is_dir():
             raise UserError(f"The archive {path} cannot be unpacked: {error}", ", ".join(SUFFIXES)) from error
     finally:

@@ -22,12 +22,13 @@ def content_hashes(images: datasets.Dataset) -> list[str]:
             The column `image` of `{"bytes", "path"}`.
 
     Raises:
-        UserError: if files do not exist, naming the first.
+        UserError: if files do not exist or rows have no picture, naming the first.
     """
     hashes: list[str] = []
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(images), _CHUNK):
-            hashes += pool.map(_hash, images[start : start + _CHUNK]["image"])
+            chunk = images[start : start + _CHUNK]["image"]
+            hashes += pool.map(_hash, chunk, range(start, start + len(chunk)))
     return hashes
 
 
@@ -42,7 +43,9 @@ def dataset_fingerprint(label_names: Sequence[str], splits: Mapping[str, tuple[S
     return digest.hexdigest()
 
 
-def _hash(image: dict) -> str:
+def _hash(image: dict | None, row: int) -> str:
+    if image is None or (image["bytes"] is None and image["path"] is None):
+        raise UserError(f"Row {row} of the data set has no picture (rows count from 0).", hint="remove such rows")
     if image["bytes"] is not None:
         return hashlib.sha256(image["bytes"]).hexdigest()
     try:

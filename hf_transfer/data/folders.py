@@ -43,25 +43,30 @@ def read_folder(root: Path) -> RawSplits:
     """
     folder = _innermost(root)
     splits: dict[str, Path] = {}
-    for child in _subfolders(folder):
-        split = canonical_split(child.name)
-        if split and _subfolders(child):
-            if split in splits:
-                raise UserError(
-                    f"{root} has two folders for the {split} split: {splits[split].name!r} and {child.name!r}.",
-                    hint="remove or rename one of them",
-                )
-            splits[split] = child
+    candidates = [child for child in _subfolders(folder) if canonical_split(child.name)]
+    # Without class folders in any of them they are classes themselves: `train` is a means of transport too.
+    for child in candidates if any(_subfolders(child) for child in candidates) else []:
+        split = canonical_split(child.name) or ""
+        if split in splits:
+            raise UserError(
+                f"{root} has two folders for the {split} split: {splits[split].name!r} and {child.name!r}.",
+                hint="remove or rename one of them",
+            )
+        splits[split] = child
     if not splits:
         return {"all": _read_classes(folder, root)}
-    return {split: _read_classes(path, root) for split, path in splits.items()}
+    return {split: _read_classes(path, path) for split, path in splits.items()}
 
 
 def _read_classes(folder: Path, root: Path) -> RawTable:
     extensions = {extension for extension, kind in Image.registered_extensions().items() if kind in Image.OPEN}
     classes = _subfolders(folder)
     if not classes:
-        raise UserError(f"{root} has no class folders.", LAYOUT, "sort the pictures into one folder for each class")
+        raise UserError(
+            f"{root} has no class folders.",
+            LAYOUT,
+            "sort the pictures into one folder for each class, or move it away",
+        )
     paths: list[str] = []
     labels: list[str] = []
     for child in classes:

@@ -4,7 +4,7 @@ Knows which splits to take and how each way of failing is told to the user. Does
 """
 
 import datasets
-from datasets.exceptions import DataFilesNotFoundError, DatasetNotFoundError
+from datasets.exceptions import DataFilesNotFoundError, DatasetGenerationError, DatasetNotFoundError
 from huggingface_hub import HfApi, is_offline_mode
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
 
@@ -66,6 +66,9 @@ def _load(config: FinetuneConfig, commit: str | None) -> datasets.DatasetDict:
         raise UserError(f"The data set {name!r} holds no files that `datasets` can read: {error}") from error
     except (DatasetNotFoundError, HfHubHTTPError, OfflineModeIsEnabled, ConnectionError) as error:
         raise hub_error(error, name, config.dataset_revision, is_dataset=True) from error
+    except DatasetGenerationError as error:
+        reason = _first_line(error.__cause__ if isinstance(error.__cause__, Exception) else error)
+        raise UserError(f"The files of the data set {name!r} cannot be read: {reason}") from error
     except RuntimeError as error:
         if "scripts are no longer supported" not in str(error):
             raise

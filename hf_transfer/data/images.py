@@ -4,6 +4,7 @@ Knows colour modes, transparency and EXIF orientation. Does not know sizes or te
 """
 
 import io
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from PIL import Image, ImageOps
 from hf_transfer.errors import UserError
 
 _DEEP_GREY = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+_BROKEN = (OSError, SyntaxError, ValueError, TypeError, EOFError, LookupError, RuntimeError, struct.error)
 
 
 def to_rgb(image: bytes | str | Path | dict[str, Any] | Image.Image) -> Image.Image:
@@ -39,8 +41,8 @@ def to_rgb(image: bytes | str | Path | dict[str, Any] | Image.Image) -> Image.Im
             return _convert(opened)
     except FileNotFoundError as error:
         raise UserError(f"The picture {name} does not exist.") from error
-    # PIL raises SyntaxError, struct errors and others for broken files, a class per format.
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, Image.DecompressionBombError) as error:
+    # A class per format: SyntaxError for a broken PNG, RuntimeError for AVIF, NotImplementedError for rare DDS kinds.
+    except (*_BROKEN, Image.DecompressionBombError) as error:
         raise UserError(
             f"The picture {name} cannot be read: {error}",
             hint="remove or replace the file; a picture that cannot be read is never replaced by a blank one",
@@ -61,18 +63,24 @@ def _source(image: bytes | str | Path | dict[str, Any]) -> tuple[Any, str]:
 def _convert(image: Image.Image) -> Image.Image:
     image = ImageOps.exif_transpose(image)
     if image.mode in _DEEP_GREY:
-        return _scaled_grey(np.asarray(image).astype(np.float64), 65535.0)
-    if image.mode == "F":
         values = np.asarray(image).astype(np.float64)
+        # A PNG may name one grey level that stands for nothing.
+        values[values == image.info.get("transparency")] = 65535.0
+        return _scaled_grey(values, 65535.0)
+    if image.mode == "F":
         # Floating-point pictures have no agreed range: 0 to 1 where nothing is brighter, else 0 to the brightest.
-        return _scaled_grey(values, max(1.0, float(np.nanmax(values))))
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        values = np.asarray(image).astype(np.float64)
+        highest = float(values.max(initial=1.0, where=np.isfinite(values)))
+        return _scaled_grey(np.nan_to_num(values, posinf=highest), highest)
+    if image.mode == "La":
+        image = image.convert("LA")  # the only way there is
+    if image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info:
         return _on_white(image.convert("RGBA"))
     return image.convert("RGB")
 
 
 def _scaled_grey(values: np.ndarray, highest: float) -> Image.Image:
-    scaled = np.clip(np.nan_to_num(values) / highest * 255.0, 0, 255).round().astype(np.uint8)
+    scaled = np.clip(values / highest * 255.0, 0, 255).round().astype(np.uint8)
     return Image.fromarray(scaled).convert("RGB")
 
 

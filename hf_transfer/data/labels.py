@@ -87,7 +87,8 @@ def _check_unique(names: Sequence[str], source: str) -> None:
 
 
 def _check_present(names: Sequence[str], labels: Sequence[str], source: str) -> None:
-    empty = [name for name in names if name not in set(labels)]
+    found = set(labels)
+    empty = [name for name in names if name not in found]
     if empty:
         raise UserError(
             f"{source} has no training pictures for {len(empty)} of its {len(names)} classes: {_listed(empty)}.",
@@ -102,14 +103,15 @@ def _compare_splits(
     for split, labels in by_name.items():
         if split == reference:
             continue
-        unknown = sorted(set(labels) - set(names))
+        found = set(labels)
+        unknown = sorted(found - set(names))
         if unknown:
             raise UserError(
                 f"The {split} split of {source} has classes that the training split lacks: {_listed(unknown)}.",
                 f"the classes of the training split: {_listed(names)}",
                 "rename the folders or labels so that every split uses the same names",
             )
-        absent = [name for name in names if name not in set(labels)]
+        absent = [name for name in names if name not in found]
         if absent:
             notes.append(f"The {split} split has no pictures of {_listed(absent)}.")
     return tuple(notes)

@@ -3,11 +3,14 @@
 Knows the order of the steps: read, choose splits, number labels, make missing splits, limit. Each is made next door.
 """
 
-import re
+import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import datasets
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 
 from hf_transfer.config import FinetuneConfig
 from hf_transfer.data import digits
@@ -22,7 +25,6 @@ from hf_transfer.data.table import RawSplits, RawTable, stored_images
 from hf_transfer.data.tables import is_table, read_table
 from hf_transfer.errors import UserError, nearest
 
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 Part = tuple[str, Rows]
 """A table's name and rows of it."""
 
@@ -76,7 +78,7 @@ def load_image_data(config: FinetuneConfig) -> ImageData:
 
 def _read(config: FinetuneConfig) -> tuple[RawSplits, str, str | None]:
     """Returns the tables, the kind of source and the commit, by what --dataset is: a path wins over a Hub id."""
-    path = Path(config.dataset).expanduser()
+    path = Path(os.path.expanduser(config.dataset))
     if config.dataset == digits.NAME and not path.exists():
         contents, labels = digits.load_digit_scans()
         return {"all": RawTable(stored_images(contents=contents), labels)}, "digits", None
@@ -88,17 +90,27 @@ def _read(config: FinetuneConfig) -> tuple[RawSplits, str, str | None]:
         return read_table(path, config.image_column, config.label_column), "table", None
     if path.exists():
         raise UserError(f"--dataset {config.dataset} is a file of unknown kind.", f"{LAYOUT}; an archive or a table")
-    if not _HUB_ID.fullmatch(config.dataset):
+    if not _is_hub_id(config.dataset) or is_table(path) or is_archive(path):
         raise UserError(
             f"--dataset {config.dataset} does not exist, and is no id of a Hub data set either.",
             "an existing folder, archive or table, `owner/name` on the Hub, or `digits`",
+            "correct the path; it is relative to the current folder",
         )
     tables, revision = read_hub_dataset(config)
     return tables, "hub", revision
 
 
+def _is_hub_id(name: str) -> bool:
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True
+
+
 def _choose_splits(raw: RawSplits, config: FinetuneConfig) -> RawSplits:
     """Returns the tables as `train`, `validation` and `test`, by the user's word or by their names."""
+    _check_distinct(config)
     chosen: RawSplits = {}
     for split in SPLIT_NAMES:
         asked = getattr(config, f"{split}_split")
@@ -115,12 +127,23 @@ def _choose_splits(raw: RawSplits, config: FinetuneConfig) -> RawSplits:
         elif found:
             chosen[split] = raw[found[0]]
     if "train" not in chosen:
-        if len(raw) > 1:
+        if len(raw) > 1 or config.validation_split or config.test_split:
             raise UserError(
                 f"{config.dataset} has no training split among its splits.", ", ".join(raw), "--train_split NAME"
             )
         return {"train": next(iter(raw.values()))}
     return chosen
+
+
+def _check_distinct(config: FinetuneConfig) -> None:
+    named = [getattr(config, f"{split}_split") for split in SPLIT_NAMES]
+    twice = [name for name, count in Counter(named).items() if name and count > 1]
+    if twice:
+        raise UserError(
+            f"The split {twice[0]!r} is named for two purposes.",
+            "a split of its own each for training, validation and test",
+            "leave --validation_split or --test_split out, and it is made from the training pictures",
+        )
 
 
 def _asked(config: FinetuneConfig) -> set[str | None]:
@@ -141,12 +164,15 @@ def _make_splits(
         remaining, taken = carve(hashes["train"], labels["train"], remaining, fraction, split)
         if not taken:
             raise UserError(
-                f"{config.dataset} is too small to make a {split} split: every class has a single picture.",
-                "two pictures or more in some class",
+                f"{config.dataset} is too small to make a {split} split: no class has a picture to spare.",
+                "two different pictures or more in some class",
                 f"add pictures, or give a {split} split",
             )
         parts[split] = ("train", taken)
-        methods[split] = f"made: {fraction:.0%} of the training pictures, stratified by class, by content hash"
+        of = "of the training pictures" + (
+            " that the test split left" if methods.get("test", "as given") != "as given" else ""
+        )
+        methods[split] = f"made: {fraction * 100:g} % {of}, stratified by class, by content hash"
         methods["train"] = "what the made splits left of it"
     parts["train"] = ("train", remaining)
     return parts, {split: methods[split] for split in SPLIT_NAMES}
@@ -186,9 +212,13 @@ def _missing_classes(
 def _overlaps(hashes: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
     """Counts pictures that are, byte for byte, in two splits at once."""
     notes = []
-    train = set(hashes["train"])
-    for split in ("validation", "test"):
-        count = sum(content in train for content in hashes[split])
+    for split, other, words in (
+        ("validation", "train", "the training split"),
+        ("test", "train", "the training split"),
+        ("test", "validation", "the validation split"),
+    ):
+        known = set(hashes[other])
+        count = sum(content in known for content in hashes[split])
         if count:
-            notes.append(f"{count} of {len(hashes[split])} {split} pictures are in the training split too.")
+            notes.append(f"{count} of {len(hashes[split])} {split} pictures are in {words} too.")
     return tuple(notes)

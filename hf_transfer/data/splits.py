@@ -18,8 +18,8 @@ def carve(
 ) -> tuple[Rows, Rows]:
     """Takes a share of the rows of each class out of a split.
 
-    Equal pictures stay together, so that none ends up on both sides. A class keeps at least one picture; a class with
-    only one gives none.
+    Equal pictures stay together, so that none ends up on both sides; those filed under two classes all stay. A class
+    keeps at least one picture; a class with only one gives none.
 
     Args:
         hashes (`Sequence[str]`):
@@ -37,11 +37,12 @@ def carve(
         `tuple[list[int], list[int]]`: what stays and what was taken, each in the order of `rows`.
     """
     taken: set[int] = set()
+    disputed = _in_several_classes(hashes, labels, rows)
     for members in _by_class(labels, rows).values():
-        wanted = min(round(fraction * len(members)), len(members) - 1)
-        if wanted == 0 and fraction > 0 and len(members) > 1:
-            wanted = 1
-        taken |= _smallest(hashes, members, wanted, purpose)
+        most = len(members) - 1
+        wanted = min(max(1, round(fraction * len(members))), most)
+        clear = [row for row in members if hashes[row] not in disputed]
+        taken |= _smallest(hashes, clear, wanted, purpose, most)
     return [row for row in rows if row not in taken], [row for row in rows if row in taken]
 
 
@@ -92,12 +93,27 @@ def _quotas(counts: dict[int, int], total: int) -> dict[int, int]:
     return quotas
 
 
-def _smallest(hashes: Sequence[str], members: Sequence[int], wanted: int, purpose: str) -> set[int]:
-    """Returns about `wanted` rows with the smallest salted hashes, never part of a group of equal pictures."""
-    ordered = _ordered(hashes, members, purpose)
-    while 0 < wanted < len(ordered) and hashes[ordered[wanted - 1]] == hashes[ordered[wanted]]:
-        wanted += 1
-    return set() if wanted >= len(ordered) else set(ordered[:wanted])
+def _smallest(hashes: Sequence[str], members: Sequence[int], wanted: int, purpose: str, most: int) -> set[int]:
+    """Returns rows with the smallest salted hashes, as whole groups of equal pictures.
+
+    Their number is `wanted` or, where the groups leave no other way, the next possible one up to `most`.
+    """
+    groups: dict[str, Rows] = defaultdict(list)
+    for row in _ordered(hashes, members, purpose):
+        groups[hashes[row]].append(row)
+    taken: set[int] = set()
+    for group in groups.values():
+        if len(taken) + len(group) <= wanted:
+            taken.update(group)
+    if not taken:
+        smallest = min(groups.values(), key=len, default=[])
+        return set(smallest) if len(smallest) <= most else set()
+    return taken
+
+
+def _in_several_classes(hashes: Sequence[str], labels: Sequence[int], rows: Sequence[int]) -> set[str]:
+    first: dict[str, int] = {}
+    return {hashes[row] for row in rows if first.setdefault(hashes[row], labels[row]) != labels[row]}
 
 
 def _ordered(hashes: Sequence[str], members: Sequence[int], purpose: str) -> Rows:

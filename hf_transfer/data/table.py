@@ -33,6 +33,6 @@ RawSplits = dict[str, RawTable]
 
 def stored_images(paths: Sequence[str] | None = None, contents: Sequence[bytes] | None = None) -> datasets.Dataset:
     """Makes the `images` of a `RawTable` from paths or from the contents of files."""
-    rows = [{"bytes": None, "path": path} for path in paths or ()]
+    rows: list[dict[str, Any]] = [{"bytes": None, "path": path} for path in paths or ()]
     rows += [{"bytes": content, "path": None} for content in contents or ()]
     return datasets.Dataset.from_dict({"image": rows}, features=datasets.Features({"image": STORED_IMAGE}))

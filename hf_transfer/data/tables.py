@@ -4,9 +4,11 @@ Knows how a `datasets` table becomes a `RawTable`, which the Hub's data sets do 
 number labels.
 """
 
+import glob
 from pathlib import Path
 
 import datasets
+import pyarrow.compute as pc
 
 from hf_transfer.data.columns import find_columns
 from hf_transfer.data.folders import canonical_split
@@ -14,6 +16,8 @@ from hf_transfer.data.table import STORED_IMAGE, RawSplits, RawTable, stored_ima
 from hf_transfer.errors import UserError
 
 FORMATS = {".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".json": "json", ".parquet": "parquet"}
+# pandas would take classes called "None", "NA" or "null" for missing labels.
+_CSV_OPTIONS = {"keep_default_na": False, "na_values": [""]}
 
 
 def is_table(path: Path) -> bool:
@@ -36,9 +40,13 @@ def read_table(path: Path, image_column: str | None, label_column: str | None) -
         UserError: if it cannot be read, a column is missing, or pictures are.
     """
     kind = FORMATS[path.suffix.lower()]
-    options = {"sep": "\t"} if path.suffix.lower() == ".tsv" else {}
+    options = dict(_CSV_OPTIONS) if kind == "csv" else {}
+    if path.suffix.lower() == ".tsv":
+        options["sep"] = "\t"
     try:
-        table = datasets.Dataset.from_generator(_nothing) if path.stat().st_size == 0 else _load(kind, path, options)
+        if path.stat().st_size == 0:
+            raise UserError(f"{path} is empty.", "a table with a row for each picture")
+        table = _load(kind, path, options)
     except (datasets.exceptions.DatasetGenerationError, ValueError, OSError) as error:
         reason = error.__cause__ or error
         raise UserError(f"{path} cannot be read as {kind}: {reason}", ", ".join(FORMATS)) from error
@@ -71,10 +79,12 @@ def raw_table(
     image_name, label_name = find_columns(table.features, image_column, label_column, source)
     feature = table.features[label_name]
     names = tuple(feature.names) if isinstance(feature, datasets.ClassLabel) else None
-    if isinstance(feature, datasets.Sequence | datasets.List):
+    if not isinstance(feature, datasets.Value | datasets.ClassLabel):
+        several = isinstance(feature, datasets.Sequence | datasets.List)
         raise UserError(
-            f"The label column {label_name!r} of {source} holds several labels for each picture.",
-            "one label for each picture",
+            f"The label column {label_name!r} of {source} holds "
+            + ("several labels for each picture." if several else f"{type(feature).__name__} values."),
+            "one name or number for each picture",
             "another --label_column",
         )
     return RawTable(_images(table, image_name, source, folder), list(table[label_name]), names)
@@ -90,14 +100,38 @@ def _images(table: datasets.Dataset, column: str, source: str, folder: Path | No
     if isinstance(feature, datasets.Value) and feature.dtype in ("string", "large_string"):
         return stored_images(paths=_resolved(list(pictures["image"]), source, folder))
     if isinstance(feature, datasets.Value) and feature.dtype in ("binary", "large_binary"):
-        return stored_images(contents=list(pictures["image"]))
-    if isinstance(feature, dict) and {"bytes", "path"} >= set(feature):
-        return pictures.cast_column("image", STORED_IMAGE)
+        contents = list(pictures["image"])
+        _check_no_gaps(contents, column, source)
+        return stored_images(contents=contents)
+    if isinstance(feature, dict) and set(feature) == {"bytes", "path"}:
+        complete = pc.struct_field(pictures.data.column("image"), "bytes").null_count == 0
+        if complete:
+            return pictures.cast_column("image", STORED_IMAGE)
+        return _from_structs(list(pictures["image"]), column, source, folder)
     raise UserError(
         f"The image column {column!r} of {source} holds {feature}.",
         "paths, contents of image files, or pictures as `datasets` stores them",
         "another --image_column",
     )
+
+
+def _from_structs(rows: list[dict | None], column: str, source: str, folder: Path | None) -> datasets.Dataset:
+    _check_no_gaps([row and (row["bytes"] or row["path"]) for row in rows], column, source)
+    filled = [row for row in rows if row]
+    linked = [row["path"] for row in filled if row["bytes"] is None]
+    if linked:
+        paths = iter(_resolved(linked, source, folder))
+        filled = [row if row["bytes"] is not None else {"bytes": None, "path": next(paths)} for row in filled]
+    return datasets.Dataset.from_dict({"image": filled}, features=datasets.Features({"image": STORED_IMAGE}))
+
+
+def _check_no_gaps(pictures: list, column: str, source: str) -> None:
+    gaps = sum(not picture for picture in pictures)
+    if gaps:
+        raise UserError(
+            f"{gaps} of {len(pictures)} rows of {source} have no picture in the column {column!r}.",
+            hint="remove these rows, or name another column with --image_column",
+        )
 
 
 def _resolved(paths: list[str | None], source: str, folder: Path | None) -> list[str]:
@@ -129,8 +163,5 @@ def _divide(raw: RawTable, splits: list[str], path: Path) -> RawSplits:
 
 
 def _load(kind: str, path: Path, options: dict) -> datasets.Dataset:
-    return datasets.load_dataset(kind, data_files=str(path), split="train", **options)
-
-
-def _nothing():
-    yield from ()
+    # Escaped, since `datasets` takes a name for a pattern: `photos[1].csv`.
+    return datasets.load_dataset(kind, data_files=glob.escape(str(path)), split="train", **options)

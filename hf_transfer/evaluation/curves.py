@@ -123,4 +123,4 @@ def _plot(axes: Axes, history: History, names: Mapping[str, str], best: Mapping[
     if best is not None:
         label = f"best (epoch {best['epoch']:g})"
         axes.axvline(best["epoch"], color=_BEST, linestyle="--", linewidth=1.2, label=label, zorder=0)
-    axes.legend(frameon=False)
+    axes.legend(facecolor="white", edgecolor="none", framealpha=0.85)

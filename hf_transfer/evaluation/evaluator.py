@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from tqdm import tqdm
 from transformers import BaseImageProcessor, PreTrainedModel
 
 from hf_transfer.errors import UserError
@@ -90,7 +91,8 @@ def predict_logits(
     """
     column = images["image"] if isinstance(images, datasets.Dataset) else images
     rows = []
-    for answer in stream_logits(model, image_processor, column, batch_size, num_workers, device):
+    answers = stream_logits(model, image_processor, column, batch_size, num_workers, device)
+    for answer in tqdm(answers, total=len(column), unit=" pictures", leave=False, disable=None):
         if isinstance(answer, UserError):
             raise answer
         rows.append(answer)
@@ -175,8 +177,9 @@ def match_labels(model_labels: Sequence[str], label_names: Sequence[str], model:
         places.setdefault(name, []).append(index)
     unknown = [name for name in label_names if name not in places]
     if unknown:
+        plural = "s" if len(unknown) > 1 else ""
         raise UserError(
-            f"The model {model} does not know the label {_some(unknown, 5)} of the data set.",
+            f"The model {model} does not know the label{plural} {_some(unknown, 5)} of the data set.",
             f"its {len(model_labels)} labels: {_some(model_labels, 10)}",
             "rename the classes of the data set as the model calls them, or train on this data set first",
         )

@@ -219,7 +219,7 @@ def _offline_like_the_hub() -> Iterator[None]:
 def _cannot_load(name: str, error: Exception) -> UserError:
     shipped = ", ".join(SHIPPED)
     if isinstance(error, FileNotFoundError | ConnectionError):
-        offline = ", and HF_HUB_OFFLINE is set" if huggingface_hub.is_offline_mode() else ""
+        offline = " (HF_HUB_OFFLINE is set)" if huggingface_hub.is_offline_mode() else ""
         return UserError(
             f"--metrics {name}: there is no such folder, and no metric of that name could be fetched from the Hub"
             f"{offline}.",

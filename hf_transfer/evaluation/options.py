@@ -32,7 +32,7 @@ def evaluate_parser() -> CommandParser:
     """Returns the parser of `hf-transfer evaluate`."""
     parser = CommandParser(
         prog="hf-transfer evaluate",
-        description="Measure a model on a data set: loss, accuracy with its 95 %% interval, per-class results.",
+        description="Measure a model on a data set: loss, accuracy with its 95 % interval, per-class results.",
         allow_abbrev=False,
     )
     _add_model(parser)

@@ -25,7 +25,7 @@ from hf_transfer.evaluation.classifier import Classifier
 from hf_transfer.evaluation.inference import stream_logits
 
 # What a spreadsheet may take for the beginning of a formula (OWASP, "CSV Injection").
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\n")
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def find_pictures(paths: Sequence[str]) -> list[Path]:
         if not files:
             raise UserError(
                 f"{given!r} is no file, no folder with pictures and no pattern that matches a picture.",
-                f"pictures that end in {', '.join(sorted(_suffixes())[:12])}, ..., folders of them, or patterns",
+                "pictures that Pillow opens (.jpg, .png, .webp, .tif, ...), folders of them, or patterns",
                 "hf-transfer predict MODEL 'folder/*.jpg'",
             )
         for file in files:
@@ -119,7 +119,8 @@ def predict_files(
 def write_predictions(predictions: Sequence[Prediction], path: Path, top_k: int) -> None:
     """Writes a table whose kind is the suffix of `path`; a reader finds either the old file or the whole new one.
 
-    In a CSV file, a cell that a spreadsheet would take for a formula gets an apostrophe in front.
+    In a CSV file, a cell that a spreadsheet would take for a formula gets an apostrophe in front, and a carriage
+    return is written as `\\r`; the other kinds keep every name as it is.
 
     Args:
         predictions (`Sequence[Prediction]`):
@@ -165,7 +166,11 @@ WRITERS: dict[str, Callable[[Rows, list[str], Path], None]] = {
 
 
 def _harmless(value: str | float | None) -> str | float | None:
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA_STARTS) else value
+    if not isinstance(value, str):
+        return value
+    # Python's csv writer leaves a lone carriage return unquoted before 3.13, and readers end the row there.
+    value = value.replace("\r", "\\r")
+    return f"'{value}" if value.startswith(_FORMULA_STARTS) else value
 
 
 def _printable(name: str | Path) -> str:

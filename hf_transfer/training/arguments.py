@@ -48,8 +48,8 @@ OUR_DEFAULTS: dict[str, Default] = {
 # Rates and epochs by strategy; `lr_head` is ours, the rest are fields of TrainingArguments.
 STRATEGY_DEFAULTS: dict[str, dict[str, Default]] = {
     "feature-extraction": {
-        "num_train_epochs": Default(5, "a linear head on frozen features settles within a few passes"),
-        "learning_rate": Default(1e-2, "only a fresh linear head learns; AdamW moves it far enough in few steps"),
+        "num_train_epochs": Default(6, "a linear head on frozen features settles within a few passes"),
+        "learning_rate": Default(5e-3, "only a fresh linear head learns; AdamW moves it far enough in few steps"),
     },
     "full": {
         "num_train_epochs": Default(3, "pretrained features need few passes, and forget with many"),
@@ -62,7 +62,7 @@ STRATEGY_DEFAULTS: dict[str, dict[str, Default]] = {
     },
 }
 
-EARLY_STOPPING_PATIENCE = Default(3, "three evaluations without a better one are rarely followed by a better one")
+EARLY_STOPPING_PATIENCE = Default(5, "fewer would end short runs before their learning rate has come down")
 
 
 def default_output_dir(config: FinetuneConfig) -> str:

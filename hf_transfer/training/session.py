@@ -134,7 +134,7 @@ def _resume_folder(args: TrainingArguments) -> str | None:
     if given is None or str(given).lower() in ("false", "no", "none"):
         return None
     if str(given).lower() in ("true", "yes", "last", "auto"):
-        last = get_last_checkpoint(args.output_dir) if Path(args.output_dir).is_dir() else None
+        last = get_last_checkpoint(args.output_dir) if Path(str(args.output_dir)).is_dir() else None
         if last is None:
             raise UserError(
                 f"--resume_from_checkpoint {given}: {args.output_dir} holds no checkpoint.",

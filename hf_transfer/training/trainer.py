@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import Trainer
+from transformers import PreTrainedModel, Trainer
 from transformers.trainer_optimizer import is_optimizer_factory
 
 from hf_transfer.data.image_dataset import ImageClassificationDataset
@@ -57,7 +57,7 @@ class TransferTrainer(Trainer):
         train_collator: Callable | None = None,
         **kwargs: Any,
     ):
-        model = kwargs.get("model", args[0] if args else None)
+        model: PreTrainedModel = kwargs["model"] if "model" in kwargs else args[0]
         self.head_parameter_names = tuple(find_head(model) if head_parameter_names is None else head_parameter_names)
         self.strategy = strategy
         self.lr_head = lr_head
@@ -65,7 +65,7 @@ class TransferTrainer(Trainer):
         self.train_collator = train_collator
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         freeze_for_strategy(model, strategy, self.head_parameter_names)
-        model.to(memory_format=self.memory_format)
+        nn.Module.to(model, memory_format=self.memory_format)
         super().__init__(*args, **kwargs)
         # The loss below is already divided by the images of the whole optimizer step.
         self.loss_is_scaled_for_ga = True
@@ -136,7 +136,7 @@ class TransferTrainer(Trainer):
     # Optimizer
 
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:
-        opt_model = self.model if model is None else model
+        opt_model: Any = self.model if model is None else model
         if self.optimizer is not None:
             return self.optimizer
         optimizer_class, optimizer_kwargs = self.get_optimizer_cls_and_kwargs(self.args, opt_model)

@@ -10,6 +10,7 @@ Upstream fault stepped around here: Trainer saves under the names used on the Hu
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -27,7 +28,7 @@ def reload_weights(model: PreTrainedModel, folder: str | Path) -> None:
     Raises:
         RuntimeError: if the checkpoint lacks a tensor of the model, holds another one, or has another shape.
     """
-    saved, info = type(model).from_pretrained(
+    loaded: Any = type(model).from_pretrained(
         folder,
         config=copy.deepcopy(model.config),
         dtype=torch.float32,
@@ -35,6 +36,7 @@ def reload_weights(model: PreTrainedModel, folder: str | Path) -> None:
         output_loading_info=True,
         local_files_only=True,
     )
+    saved, info = loaded
     faults = {kind: sorted(map(str, info[kind])) for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")}
     if any(faults.values()):
         raise RuntimeError(f"The checkpoint in {folder} does not fit the model: {faults}")

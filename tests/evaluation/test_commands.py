@@ -15,6 +15,7 @@ from hf_transfer.errors import UserError
 from hf_transfer.evaluation.commands import evaluate_command, format_evaluation, predict_command
 from hf_transfer.evaluation.evaluator import ClassResult, Evaluation
 from tests.evaluation.conftest import COLOURS, plain
+from tests.hub_server import HubServer
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -163,7 +164,7 @@ def test_predict_prints_labels(colour_model: Path, pictures: Path, capsys: pytes
     assert predict_command([str(colour_model), str(pictures / "validation"), "--top_k", "2"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [Path(line.split()[0]).parent.name for line in lines] == ["blue", "green", "red"]
-    assert [line.split()[1:3] for line in lines] == [["blue", "0.9999"], ["green", "0.9999"], ["red", "0.9999"]]
+    assert [line.split()[1:3] for line in lines] == [["blue", "0.9999,"], ["green", "0.9999,"], ["red", "0.9999,"]]
 
 
 def test_predict_writes_what_it_could_and_says_what_it_could_not(
@@ -192,6 +193,16 @@ def test_predict_takes_a_run(colour_model: Path, pictures: Path, tmp_path: Path,
     run = write_run(tmp_path / "run", colour_model, pictures)
     assert predict_command([str(run), str(pictures / "test" / "green" / "0.png")]) == 0
     assert " green 0.9999" in capsys.readouterr().out
+
+
+def test_predict_takes_a_hub_id(
+    hub: HubServer, repo_id: str, colour_model: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+):
+    hub.add_model(repo_id, colour_model)
+    assert predict_command([repo_id, str(pictures / "test" / "green" / "0.png")]) == 0
+    assert " green 0.9999" in capsys.readouterr().out
+    with pytest.raises(UserError, match="shows no model"):
+        predict_command([f"{repo_id}-2", str(pictures)])
 
 
 @pytest.mark.parametrize(

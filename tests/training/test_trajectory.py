@@ -68,7 +68,13 @@ def test_upstream_still_scales_gradients_by_accumulation(tmp_path: Path):
     for batch, accumulation in ((16, 1), (4, 4)):
         model = tiny_model("beit")
         trainer = tiny_trainer(
-            model, tmp_path, "beit", per_device_train_batch_size=batch, gradient_accumulation_steps=accumulation, max_steps=1, max_grad_norm=0.0
+            model,
+            tmp_path,
+            "beit",
+            per_device_train_batch_size=batch,
+            gradient_accumulation_steps=accumulation,
+            max_steps=1,
+            max_grad_norm=0.0,
         )
         trainer.__class__ = StockLoss
         trainer.loss_is_scaled_for_ga = None

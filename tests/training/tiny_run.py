@@ -1,7 +1,7 @@
 """A tiny training that can be cut into micro-batches and processes in any way, and run in a process of its own.
 
-`python -m tests.training.tiny_run OUT.safetensors PER_DEVICE_BATCH ACCUMULATION FAMILY...` writes the trained weights of
-every family to one file; under `accelerate launch` the main process writes them.
+`python -m tests.training.tiny_run OUT.safetensors PER_DEVICE_BATCH ACCUMULATION FAMILY...` writes the trained weights
+of every family to one file; under `accelerate launch` the main process writes them.
 """
 
 import io
@@ -57,7 +57,15 @@ def tiny_trainer(
     """Returns a trainer on pictures of its own; `settings` go to the trainer or to its arguments."""
     own = {
         name: settings.pop(name)
-        for name in ("strategy", "class_weights", "lr_head", "train_collator", "compute_metrics", "channels_last", "callbacks")
+        for name in (
+            "strategy",
+            "class_weights",
+            "lr_head",
+            "train_collator",
+            "compute_metrics",
+            "channels_last",
+            "callbacks",
+        )
         if name in settings
     }
     defaults = {

@@ -1,0 +1,133 @@
+"""Fine-tunes every shared checkpoint on every shared data set, with default settings, and tabulates the accuracy.
+
+Usage:
+    HF_TRANSFER_ASSETS=path/to/assets python benchmarks/accuracy.py [--only TEXT] [--table_only]
+
+Each run is `finetune.py --model ... --dataset ... --strategy ...` in a process of its own, one after the other, cheap
+ones first. Finished runs are kept in `benchmarks/results/accuracy.jsonl` and not repeated, so that the script can be
+stopped and started again; the table is `benchmarks/results/accuracy.md`. From-scratch runs have the budget of full
+fine-tuning.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+RECORDS = ROOT / "benchmarks" / "results" / "accuracy.jsonl"
+TABLE = RECORDS.with_suffix(".md")
+CHECKPOINTS = (
+    "mobilenet_v1_0.25_128",
+    "mobilenet_v1_0.5_160",
+    "vit_tiny_patch16_224",
+    "timm_vit_tiny_patch16_224",
+    "mobilenet_v2_1.0_224",
+)
+DATASETS = ("clothing10", "bccd3", "rbc12")
+STRATEGIES = ("feature-extraction", "full", "scratch")
+
+
+def planned_runs() -> list[tuple[str, str, str]]:
+    """Lists checkpoint, data set and strategy of each run; bccd3 is a smoke test, without a from-scratch run."""
+    return [
+        (checkpoint, dataset, strategy)
+        for dataset in DATASETS
+        for strategy in STRATEGIES
+        for checkpoint in CHECKPOINTS
+        if (dataset, strategy) != ("bccd3", "scratch")
+    ]
+
+
+def run(assets: Path, checkpoint: str, dataset: str, strategy: str) -> dict:
+    """Runs one fine-tuning and returns its record."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, str(ROOT / "finetune.py")]
+        command += ["--model", str(assets / "checkpoints" / checkpoint)]
+        command += ["--dataset", str(assets / "datasets" / f"{dataset}.tar"), "--strategy", strategy]
+        command += ["--output_dir", str(Path(folder) / "run"), "--disable_tqdm", "true"]
+        start = time.perf_counter()
+        subprocess.run(command, check=True)
+        seconds = time.perf_counter() - start
+        report = json.loads((Path(folder) / "run" / "run.json").read_text(encoding="utf-8"))
+    counts = report["data"]["class_counts"]["test"]
+    return {
+        "checkpoint": checkpoint,
+        "dataset": dataset,
+        "strategy": strategy,
+        "test": report["evaluation"]["test"]["metrics"],
+        "validation": report["evaluation"]["validation"]["metrics"],
+        "interval": report["evaluation"]["test"]["accuracy_interval"],
+        "majority": max(counts) / sum(counts),
+        "epochs": report["training"]["epochs"],
+        "training_seconds": report["seconds"]["training"],
+        "seconds": round(seconds, 1),
+        "hardware": report["hardware"],
+        "versions": report["versions"],
+        "date": report["started"][:10],
+    }
+
+
+def read_records() -> list[dict]:
+    """Reads the finished runs."""
+    if not RECORDS.exists():
+        return []
+    return [json.loads(line) for line in RECORDS.read_text(encoding="utf-8").splitlines()]
+
+
+def write_table(records: list[dict]) -> None:
+    """Writes the table of all finished runs."""
+    lines = [
+        "# Accuracy with default settings",
+        "",
+        "Command: `HF_TRANSFER_ASSETS=path/to/assets python benchmarks/accuracy.py`. One run each, seed 42, with every "
+        "default. Test accuracy on the model as reloaded from its files; in brackets the 95 % Wilson interval.",
+        "",
+        "| data set | checkpoint | strategy | test accuracy | balanced accuracy | majority class | epochs | seconds |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    order = {run: number for number, run in enumerate(planned_runs())}
+    for r in sorted(records, key=lambda r: order[(r["checkpoint"], r["dataset"], r["strategy"])]):
+        low, high = r["interval"]
+        lines.append(
+            f"| {r['dataset']} | {r['checkpoint']} | {r['strategy']} | {r['test']['accuracy']:.3f} ({low:.3f} to "
+            f"{high:.3f}) | {r['test']['balanced_accuracy']:.3f} | {r['majority']:.3f} | {r['epochs']:g} | "
+            f"{r['seconds']:.0f} |"
+        )
+    machines = sorted({f"{r['hardware']['processor']}, {r['hardware']['cores']} cores" for r in records})
+    versions = sorted(
+        {", ".join(f"{k} {r['versions'][k]}" for k in ("torch", "transformers", "timm")) for r in records}
+    )
+    dates = sorted({r["date"] for r in records})
+    lines += ["", f"{len(records)} of {len(order)} planned runs are in the table."]
+    lines += [f"Hardware: {'; '.join(machines)}. Versions: {'; '.join(versions)}. Dates: {', '.join(dates)}."]
+    lines += ["Seconds are from process start to the last file, on a machine that other work shared: not a benchmark."]
+    TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="", help="run only those whose name holds this text")
+    parser.add_argument("--table_only", action="store_true", help="write the table and run nothing")
+    args = parser.parse_args()
+    records = read_records()
+    done = {(r["checkpoint"], r["dataset"], r["strategy"]) for r in records}
+    for checkpoint, dataset, strategy in [] if args.table_only else planned_runs():
+        name = f"{dataset}/{checkpoint}/{strategy}"
+        if (checkpoint, dataset, strategy) in done or args.only not in name:
+            continue
+        print(f"=== {name}", flush=True)
+        records.append(run(Path(os.environ["HF_TRANSFER_ASSETS"]), checkpoint, dataset, strategy))
+        RECORDS.parent.mkdir(exist_ok=True)
+        with RECORDS.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(records[-1]) + "\n")
+        write_table(records)
+    write_table(records)
+
+
+if __name__ == "__main__":
+    main()

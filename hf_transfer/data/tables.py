@@ -16,6 +16,8 @@ from hf_transfer.data.table import STORED_IMAGE, RawSplits, RawTable, stored_ima
 from hf_transfer.errors import UserError
 
 FORMATS = {".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".json": "json", ".parquet": "parquet"}
+# How `datasets` fails on a table of column names alone: CSV and JSON lines, then parquet.
+_NO_ROWS = ("corresponds to no data", "BatchSize must be greater than 0")
 # pandas would take classes called "None", "NA" or "null" for missing labels.
 _CSV_OPTIONS = {"keep_default_na": False, "na_values": [""]}
 
@@ -48,6 +50,8 @@ def read_table(path: Path, image_column: str | None, label_column: str | None) -
             raise UserError(f"{path} is empty.", "a table with a row for each picture")
         table = _load(kind, path, options)
     except (datasets.exceptions.DatasetGenerationError, ValueError, OSError) as error:
+        if any(words in str(error.__cause__ or error) for words in _NO_ROWS):
+            raise UserError(f"{path} has column names and no rows.", "a table with a row for each picture") from error
         reason = error.__cause__ or error
         raise UserError(f"{path} cannot be read as {kind}: {reason}", ", ".join(FORMATS)) from error
     raw = raw_table(table, image_column, label_column, str(path), folder=path.parent)

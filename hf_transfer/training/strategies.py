@@ -1,8 +1,8 @@
 """Which parameters a strategy trains, and how what is frozen stays exactly as it was.
 
 Knows `feature-extraction`, `full` and `scratch`. Does not know learning rates
-(`hf_transfer.training.parameter_groups`) or where fresh weights come from (`hf_transfer.models.checkpoint`). Schedules that open
-groups one after the other belong here too, once layer groups exist.
+(`hf_transfer.training.parameter_groups`) or where fresh weights come from (`hf_transfer.models.checkpoint`). Schedules
+that open groups one after the other belong here too, once layer groups exist.
 """
 
 from collections.abc import Collection

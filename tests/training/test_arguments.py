@@ -1,0 +1,60 @@
+"""Defaults in layers: Trainer's, ours, the strategy's, the user's."""
+
+import pytest
+
+from hf_transfer.config import FinetuneConfig
+from hf_transfer.errors import UserError
+from hf_transfer.training.arguments import (
+    OUR_DEFAULTS,
+    STRATEGY_DEFAULTS,
+    build_training_arguments,
+    planned_arguments,
+    planned_lr_head,
+)
+
+
+def config(strategy: str = "full", training: dict | None = None, **settings) -> FinetuneConfig:
+    return FinetuneConfig(model="m", dataset="d", strategy=strategy, training=training or {}, **settings)
+
+
+def test_the_user_wins_over_the_strategy_and_the_strategy_over_us():
+    assert planned_arguments(config())["learning_rate"] == STRATEGY_DEFAULTS["full"]["learning_rate"].value
+    assert planned_arguments(config(training={"learning_rate": 3.0}))["learning_rate"] == 3.0
+    assert planned_arguments(config())["weight_decay"] == OUR_DEFAULTS["weight_decay"].value
+
+
+def test_every_default_differs_for_a_reason_and_is_a_field(tmp_path):
+    args = build_training_arguments(config(training={"output_dir": str(tmp_path), "use_cpu": True}))
+    for name, default in OUR_DEFAULTS.items():
+        assert hasattr(args, name)
+        assert len(default.reason) > 10
+    assert args.load_best_model_at_end
+    assert args.greater_is_better
+
+
+def test_the_head_keeps_its_proportion_to_the_backbone():
+    assert planned_lr_head(config()) == pytest.approx(1e-3)
+    assert planned_lr_head(config(training={"learning_rate": 2e-4})) == pytest.approx(2e-3)
+    assert planned_lr_head(config(lr_head=0.5)) == 0.5
+    assert planned_lr_head(config("feature-extraction", {"learning_rate": 0.02})) == 0.02
+
+
+def test_saving_follows_evaluation():
+    planned = planned_arguments(config(training={"eval_strategy": "steps", "eval_steps": 7}))
+    assert (planned["save_strategy"], planned["save_steps"], planned["logging_steps"]) == ("steps", 7, 7)
+    assert planned_arguments(config(training={"eval_strategy": "no"}))["load_best_model_at_end"] is False
+
+
+def test_a_value_that_trainer_refuses_is_told_in_its_words(tmp_path):
+    with pytest.raises(UserError, match="do not fit together"):
+        build_training_arguments(config(training={"output_dir": str(tmp_path), "lr_scheduler_type": "zigzag"}))
+
+
+def test_push_to_hub_is_refused_with_a_way_out():
+    with pytest.raises(UserError, match="push_to_hub"):
+        planned_arguments(config(training={"push_to_hub": True}))
+
+
+def test_output_dir_is_named_after_model_data_and_strategy():
+    named = planned_arguments(FinetuneConfig(model="facebook/convnext-tiny-224", dataset="a/b c.tar", strategy="full"))
+    assert named["output_dir"] == "runs/convnext-tiny-224-b-c-full"

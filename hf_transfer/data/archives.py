@@ -69,3 +69,15 @@ def _extract(path: Path, folder: Path) -> None:
     else:
         with tarfile.open(path) as archive:
             archive.extractall(folder, filter="data")
+            _check_nothing_left(archive)
+
+
+def _check_nothing_left(archive: tarfile.TarFile) -> None:
+    """Makes sure that all members were seen: tarfile takes a damaged header for the end of the archive."""
+    stream = archive.fileobj
+    if stream is None:
+        raise tarfile.ReadError("it was closed too early")
+    stream.seek(archive.offset)
+    while chunk := stream.read(2**20):
+        if chunk.strip(b"\0"):
+            raise tarfile.ReadError(f"damaged after byte {archive.offset}")

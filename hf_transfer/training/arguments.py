@@ -39,7 +39,7 @@ OUR_DEFAULTS: dict[str, Default] = {
     "logging_strategy": Default("epoch", "one point per epoch for the curves; the progress bar shows the rest"),
     "load_best_model_at_end": Default(True, "what is published is the best on validation data, not the last"),
     "metric_for_best_model": Default("accuracy", "the number that the model is judged by"),
-    "save_total_limit": Default(1, "the best and the last checkpoint stay; disks fill quickly otherwise"),
+    "save_total_limit": Default(2, "the best and the last checkpoint stay; disks fill quickly otherwise"),
     "logging_nan_inf_filter": Default(False, "it hides a diverged loss and waits for the device at every step"),
     "remove_unused_columns": Default(False, "it deletes the image column (transformers#17894)"),
     "restore_callback_states_from_checkpoint": Default(True, "early stopping forgets its patience on resume (#28544)"),

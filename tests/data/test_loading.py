@@ -47,7 +47,8 @@ def test_digits(digits):
         assert min(digits.class_counts(split)) > 0
     assert digits.split_methods == {
         "train": "what the made splits left of it",
-        "validation": "made: 15 % of the training pictures that the test split left, stratified by class, by content hash",
+        "validation": "made: 15 % of the training pictures that the test split left, stratified by class, "
+        "by content hash",
         "test": "made: 15 % of the training pictures, stratified by class, by content hash",
     }
 
@@ -68,8 +69,8 @@ def test_the_scans_are_those_of_scikit_learn(digits):
 
 def test_digits_are_split_the_same_in_another_process(digits):
     code = (
-        "from hf_transfer.config import FinetuneConfig as C; from hf_transfer.data.loading import load_image_data as l;"
-        "print(l(C(model='none', dataset='digits')).fingerprint)"
+        "from hf_transfer.config import FinetuneConfig; from hf_transfer.data.loading import load_image_data;"
+        "print(load_image_data(FinetuneConfig(model='none', dataset='digits')).fingerprint)"
     )
     environment = os.environ | {"PYTHONHASHSEED": "123"}
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)

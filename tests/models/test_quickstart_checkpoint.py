@@ -30,7 +30,8 @@ def test_it_loads_with_plain_transformers_and_nothing_is_left_over():
     )
     assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     assert 0.5e6 < sum(parameter.numel() for parameter in model.parameters()) < 1.5e6
-    pixels = AutoImageProcessor.from_pretrained(FOLDER)(images=torch.zeros(3, 8, 8), return_tensors="pt")["pixel_values"]
+    processor = AutoImageProcessor.from_pretrained(FOLDER)
+    pixels = processor(images=torch.zeros(3, 8, 8), return_tensors="pt")["pixel_values"]
     assert pixels.shape == (1, 3, 32, 32)
 
 

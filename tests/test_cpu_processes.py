@@ -1,0 +1,77 @@
+"""`accelerate launch --cpu --num_processes 2` trains with two processes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from hf_transfer.cpu_processes import processes_asked_for
+from tests.tiny_project import tiny_project
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "count"),
+    [
+        (["python", "accelerate", "launch", "--cpu", "--num_processes", "2", "finetune.py", "--seed", "1"], 2),
+        (["accelerate", "launch", "--cpu", "finetune.py", "--num_processes", "3"], 1),
+        (["python", "-m", "accelerate.commands.launch", "--cpu", "--num_processes=4", "finetune.py"], 4),
+        (["accelerate", "launch", "--cpu", "--num_processes", "4", "--mpirun_hostfile", "hosts", "finetune.py"], 1),
+        (["accelerate", "launch", "--num_processes", "4", "--num_machines", "2", "finetune.py"], 1),
+        (["bash"], 1),
+    ],
+)
+def test_the_number_of_processes_is_read_from_the_launcher(words: list[str], count: int):
+    assert processes_asked_for(words) == count
+
+
+def launch(*words: str, port: int) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    return subprocess.run(
+        [*command, "--main_process_port", str(port), *words],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        timeout=280,
+        check=False,
+    )
+
+
+def test_upstream_still_starts_one_process(tmp_path: Path):
+    """When this fails, accelerate starts the processes itself and `hf_transfer.cpu_processes` can go."""
+    script = tmp_path / "count.py"
+    script.write_text("import os\nprint('RANK', os.environ.get('RANK'))\n", encoding="utf-8")
+    result = launch(str(script), port=29611)
+    assert result.stdout.split("\n").count("RANK None") == 1, result.stderr[-2000:]
+
+
+def test_finetune_runs_in_two_processes_with_the_weights_of_one(tmp_path: Path):
+    torch.manual_seed(0)
+    checkpoint, pictures = tiny_project(tmp_path)
+    words = ["finetune.py", "--model", str(checkpoint), "--dataset", str(pictures), "--strategy", "full"]
+    words += ["--max_steps", "4", "--disable_tqdm", "true", "--learning_rate", "1e-3", "--optim", "sgd"]
+    two = launch(*words, "--per_device_train_batch_size", "4", "--output_dir", str(tmp_path / "two"), port=29613)
+    assert two.returncode == 0, two.stderr[-3000:]
+    one = [sys.executable, *words, "--per_device_train_batch_size", "8", "--output_dir", str(tmp_path / "one")]
+    subprocess.run(one, cwd=ROOT, check=True, timeout=280, capture_output=True)
+    reports = {name: json.loads((tmp_path / name / "run.json").read_text(encoding="utf-8")) for name in ("one", "two")}
+    assert reports["two"]["hardware"]["num_processes"] == 2
+    assert reports["one"]["hardware"]["num_processes"] == 1
+    from safetensors.torch import load_file
+
+    weights = {name: load_file(tmp_path / name / "model" / "model.safetensors") for name in ("one", "two")}
+    for name, tensor in weights["one"].items():
+        torch.testing.assert_close(weights["two"][name], tensor, rtol=1e-4, atol=1e-6)
+
+
+def test_a_mistake_under_the_launcher_is_said_once(tmp_path: Path):
+    result = launch("finetune.py", "--model", "nowhere/nothing here", "--dataset", str(tmp_path), port=29615)
+    assert result.returncode != 0
+    assert result.stderr.count("error: ") == 1

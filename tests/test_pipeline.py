@@ -1,0 +1,184 @@
+"""The whole walk on a tiny checkpoint: what is written, that it is true, and that nothing is lost."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoModelForImageClassification, pipeline
+
+from hf_transfer.cli import main
+from tests.tiny_project import CLASSES, tiny_pictures, tiny_project
+
+OPTIONS = ["--num_train_epochs", "6", "--learning_rate", "3e-3", "--augmentation", "none", "--disable_tqdm", "true"]
+
+
+def run(folder: Path, *options: str, model_type: str = "vit") -> Path:
+    if not (folder / "checkpoint").exists():
+        torch.manual_seed(0)
+        tiny_project(folder, model_type)
+    words = ["train", "--model", str(folder / "checkpoint"), "--dataset", str(folder / "pictures"), "--use_cpu"]
+    words += ["--output_dir", str(folder / "run"), "--strategy", "full", *OPTIONS, *options]
+    assert main(words) == 0
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run(tmp_path_factory.mktemp("whole"))
+
+
+def report_of(folder: Path) -> dict:
+    return json.loads((folder / "run.json").read_text(encoding="utf-8"))
+
+
+def test_every_file_of_the_contract_is_there(finished: Path):
+    names = {path.name for path in finished.iterdir()}
+    assert {"run.json", "metrics.json", "history.csv", "curves.png", "model"} <= names
+    assert {path.name for path in (finished / "model").iterdir()} == {
+        "config.json",
+        "model.safetensors",
+        "preprocessor_config.json",
+    }
+    assert Image.open(finished / "curves.png").size[0] > 400
+
+
+def test_pipeline_predicts_the_classes(finished: Path):
+    classifier = pipeline("image-classification", str(finished / "model"))
+    pictures = finished.parent / "pictures" / "test"
+    answers = {name: classifier(str(pictures / name / "0.png"))[0]["label"] for name in CLASSES}
+    assert answers == {name: name for name in CLASSES}
+
+
+def test_reported_metrics_are_those_of_the_saved_model(finished: Path):
+    classifier = pipeline("image-classification", str(finished / "model"))
+    report = report_of(finished)
+    for split in ("validation", "test"):
+        files = sorted((finished.parent / "pictures" / split).rglob("*.png"))
+        hits = [classifier(str(file))[0]["label"] == file.parent.name for file in files]
+        assert report["evaluation"][split]["metrics"]["accuracy"] == pytest.approx(sum(hits) / len(hits))
+        assert report["evaluation"][split]["num_images"] == len(files)
+    metrics = json.loads((finished / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics == {split: report["evaluation"][split]["metrics"] for split in ("validation", "test")}
+    assert metrics["test"]["accuracy"] > 0.9
+
+
+def test_run_json_says_what_was_done(finished: Path):
+    report = report_of(finished)
+    assert report["data"]["split_sizes"] == {"train": 24, "validation": 24, "test": 24}
+    assert report["data"]["label_names"] == sorted(CLASSES)
+    assert len(report["data"]["fingerprint"]) == 64
+    assert report["checkpoint"]["new_tensors"] == ["classifier.weight", "classifier.bias"]
+    assert len(report["checkpoint"]["weights_sha256"]) == 64
+    assert report["config"]["strategy"] == "full"
+    assert report["versions"]["torch"] == torch.__version__
+    assert report["seed"] == 42
+    assert {"data", "checkpoint", "training", "evaluation"} <= set(report["seconds"])
+    assert all(decision["reason"] for decision in report["decisions"])
+    assert report["hardware"]["num_processes"] == 1
+
+
+def test_history_has_a_row_for_each_epoch(finished: Path):
+    with (finished / "history.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["epoch"]) for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert all(float(row["train_loss"]) > 0 and float(row["eval_loss"]) > 0 for row in rows)
+    assert float(rows[0]["learning_rate/head"]) == pytest.approx(10 * float(rows[0]["learning_rate/backbone"]))
+
+
+def test_the_best_epoch_is_the_one_saved(finished: Path):
+    report = report_of(finished)
+    best = max(row["eval_accuracy"] for row in report["history"])
+    assert report["training"]["best_metric"] == pytest.approx(best)
+    assert report["evaluation"]["validation"]["metrics"]["accuracy"] == pytest.approx(best)
+
+
+def test_a_second_run_into_the_same_folder_is_refused(finished: Path, capsys: pytest.CaptureFixture):
+    before = (finished / "run.json").read_bytes()
+    words = ["train", "--model", str(finished.parent / "checkpoint"), "--dataset", str(finished.parent / "pictures")]
+    assert main([*words, "--output_dir", str(finished), "--use_cpu"]) == 2
+    assert "--overwrite_output_dir" in capsys.readouterr().err
+    assert (finished / "run.json").read_bytes() == before
+
+
+def test_overwriting_replaces_and_resuming_goes_on(tmp_path: Path):
+    folder = run(tmp_path, "--save_total_limit", "10")
+    first = report_of(folder)
+    assert (folder / "checkpoint-6").is_dir()
+    run(tmp_path, "--overwrite_output_dir", "--seed", "7")
+    second = report_of(folder)
+    assert second["seed"] == 7
+    run(tmp_path, "--resume_from_checkpoint", "last", "--seed", "7", "--num_train_epochs", "8")
+    third = report_of(folder)
+    assert third["training"]["resumed_from"].endswith("checkpoint-6")
+    assert (first["training"]["steps"], third["training"]["steps"]) == (6, 8)
+
+
+def test_resuming_without_a_checkpoint_says_so(tmp_path: Path, capsys: pytest.CaptureFixture):
+    tiny_project(tmp_path)
+    words = ["train", "--model", str(tmp_path / "checkpoint"), "--dataset", str(tmp_path / "pictures"), "--use_cpu"]
+    assert main([*words, "--output_dir", str(tmp_path / "run"), "--resume_from_checkpoint", "last"]) == 2
+    assert "holds no checkpoint" in capsys.readouterr().err
+
+
+def test_soft_labels_do_not_make_the_saved_model_multi_label(tmp_path: Path):
+    folder = run(tmp_path, "--mixup", "0.4", "--cutmix", "1.0", "--max_steps", "3")
+    config = AutoModelForImageClassification.from_pretrained(folder / "model").config
+    assert config.problem_type in (None, "single_label_classification")
+    scores = pipeline("image-classification", str(folder / "model"))(Image.new("RGB", (20, 20)))
+    assert sum(score["score"] for score in scores) == pytest.approx(1, abs=1e-5)
+
+
+def test_options_reach_the_training(tmp_path: Path):
+    folder = run(
+        tmp_path, "--max_steps", "3", "--class_weights", "balanced", "--label_smoothing_factor", "0.1",
+        "--gradient_accumulation_steps", "2", "--per_device_train_batch_size", "4", "--channels_last", "on",
+        "--metrics", "macro_f1", "--early_stopping_patience", "0", "--images_per_class", "5", model_type="resnet",
+    )  # fmt: skip
+    report = report_of(folder)
+    assert report["training"]["steps"] == 3
+    assert report["data"]["class_counts"]["train"] == [5, 5, 5]
+    assert report["training_arguments"]["gradient_accumulation_steps"] == 2
+
+
+def test_a_broken_picture_is_named_and_stops_the_run(tmp_path: Path, capsys: pytest.CaptureFixture):
+    tiny_project(tmp_path)
+    broken = tmp_path / "pictures" / "train" / "dark" / "0.png"
+    broken.write_bytes(broken.read_bytes()[:40])
+    words = ["train", "--model", str(tmp_path / "checkpoint"), "--dataset", str(tmp_path / "pictures"), "--use_cpu"]
+    for workers in ("0", "1"):
+        options = [
+            "--output_dir",
+            str(tmp_path / workers),
+            "--dataloader_num_workers",
+            workers,
+            "--disable_tqdm",
+            "true",
+        ]
+        assert main([*words, *options]) == 2
+        error = capsys.readouterr().err
+        assert str(broken) in error
+        assert "Traceback" not in error
+
+
+def test_a_loss_that_is_no_number_stops_with_a_hint(tmp_path: Path, capsys: pytest.CaptureFixture):
+    torch.manual_seed(0)
+    tiny_project(tmp_path, "resnet")
+    words = ["train", "--model", str(tmp_path / "checkpoint"), "--dataset", str(tmp_path / "pictures"), "--use_cpu"]
+    words += ["--strategy", "full", "--learning_rate", "1e30", "--max_grad_norm", "0", "--optim", "sgd"]
+    words += ["--output_dir", str(tmp_path / "run"), "--logging_strategy", "steps", "--logging_steps", "1"]
+    assert main([*words, "--disable_tqdm", "true", "--warmup_steps", "0", "--num_train_epochs", "9"]) == 2
+    assert "--learning_rate" in capsys.readouterr().err
+
+
+def test_splits_are_made_where_there_are_none(tmp_path: Path):
+    torch.manual_seed(0)
+    checkpoint, _ = tiny_project(tmp_path)
+    pictures = tiny_pictures(tmp_path / "single", per_class=20, splits=("",))
+    words = ["train", "--model", str(checkpoint), "--dataset", str(pictures), "--use_cpu", "--max_steps", "1"]
+    assert main([*words, "--output_dir", str(tmp_path / "run"), "--disable_tqdm", "true"]) == 0
+    data = report_of(tmp_path / "run")["data"]
+    assert data["split_sizes"] == {"train": 42, "validation": 9, "test": 9}
+    assert "by content" in data["split_methods"]["test"]

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,8 @@ def test_every_file_of_the_contract_is_there(finished: Path):
         "model.safetensors",
         "preprocessor_config.json",
     }
-    assert Image.open(finished / "curves.png").size[0] > 400
+    with Image.open(finished / "curves.png") as curves:
+        assert curves.width > 400
 
 
 def test_pipeline_predicts_the_classes(finished: Path):
@@ -73,7 +75,7 @@ def test_run_json_says_what_was_done(finished: Path):
     assert report["checkpoint"]["new_tensors"] == ["classifier.weight", "classifier.bias"]
     assert len(report["checkpoint"]["weights_sha256"]) == 64
     assert report["config"]["strategy"] == "full"
-    assert report["versions"]["torch"] == torch.__version__
+    assert report["versions"]["torch"] == metadata.version("torch")
     assert report["seed"] == 42
     assert {"data", "checkpoint", "training", "evaluation"} <= set(report["seconds"])
     assert all(decision["reason"] for decision in report["decisions"])

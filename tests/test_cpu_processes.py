@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from hf_transfer.cpu_processes import processes_asked_for
 from tests.tiny_project import tiny_project
@@ -64,11 +65,25 @@ def test_finetune_runs_in_two_processes_with_the_weights_of_one(tmp_path: Path):
     reports = {name: json.loads((tmp_path / name / "run.json").read_text(encoding="utf-8")) for name in ("one", "two")}
     assert reports["two"]["hardware"]["num_processes"] == 2
     assert reports["one"]["hardware"]["num_processes"] == 1
-    from safetensors.torch import load_file
-
     weights = {name: load_file(tmp_path / name / "model" / "model.safetensors") for name in ("one", "two")}
     for name, tensor in weights["one"].items():
         torch.testing.assert_close(weights["two"][name], tensor, rtol=1e-4, atol=1e-6)
+
+
+def test_resuming_in_mid_epoch_with_two_processes_goes_on_as_if_never_stopped(tmp_path: Path):
+    torch.manual_seed(0)
+    checkpoint, pictures = tiny_project(tmp_path)
+    words = ["finetune.py", "--model", str(checkpoint), "--dataset", str(pictures), "--strategy", "full"]
+    words += ["--disable_tqdm", "true", "--eval_strategy", "no", "--save_strategy", "steps", "--save_steps", "5"]
+    words += ["--per_device_train_batch_size", "4", "--max_steps", "8", "--save_total_limit", "5"]
+    whole = launch(*words, "--output_dir", str(tmp_path / "whole"), port=29617)
+    assert whole.returncode == 0, whole.stderr[-3000:]
+    resume = ["--resume_from_checkpoint", str(tmp_path / "whole" / "checkpoint-5")]
+    resumed = launch(*words, *resume, "--output_dir", str(tmp_path / "resumed"), port=29619)
+    assert resumed.returncode == 0, resumed.stderr[-3000:]
+    expected = load_file(tmp_path / "whole" / "model" / "model.safetensors")
+    for name, tensor in load_file(tmp_path / "resumed" / "model" / "model.safetensors").items():
+        assert torch.equal(tensor, expected[name]), name
 
 
 def test_a_mistake_under_the_launcher_is_said_once(tmp_path: Path):

@@ -22,32 +22,19 @@ from hf_transfer.pipeline import finetune
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = ROOT / "benchmarks" / "results" / "quickstart.md"
 SEEDS = (0, 1, 2, 3, 4)
+HEAD_ONLY = {"learning_rate": "1e-2", "num_train_epochs": "40", "eval_strategy": "steps", "eval_steps": "70"}
 VARIANTS = {
-    "feature extraction": [
-        [
-            "--strategy",
-            "feature-extraction",
-            "--learning_rate",
-            "1e-2",
-            "--num_train_epochs",
-            "40",
-            "--early_stopping_patience",
-            "0",
-            "--eval_strategy",
-            "steps",
-            "--eval_steps",
-            "70",
-        ]
-    ],
-    "full fine-tuning": [["--strategy", "full"]],
-    "from scratch": [["--strategy", "scratch", "--learning_rate", rate] for rate in ("5e-4", "1e-3", "3e-3")],
+    "feature extraction": [{"strategy": "feature-extraction", "early_stopping_patience": "0", **HEAD_ONLY}],
+    "full fine-tuning": [{"strategy": "full"}],
+    "from scratch": [{"strategy": "scratch", "learning_rate": rate} for rate in ("5e-4", "1e-3", "3e-3")],
 }
 
 
-def measure(options: list[str], seed: int) -> tuple[float, float, float, float]:
+def measure(options: dict[str, str], seed: int) -> tuple[float, float, float, float]:
     """Runs once; returns validation and test accuracy, seconds of training, and the test part's largest share."""
     with tempfile.TemporaryDirectory() as folder:
-        words = [str(ROOT / "recipes" / "quickstart.yaml"), *options, "--seed", str(seed)]
+        words = [str(ROOT / "recipes" / "quickstart.yaml"), "--seed", str(seed)]
+        words += [word for name, value in options.items() for word in (f"--{name}", value)]
         report = finetune(
             parse_command_line([*words, "--output_dir", str(Path(folder) / "run"), "--disable_tqdm", "true"])
         )

@@ -50,7 +50,8 @@ def decide(
         Decision("budget", _budget(args), _reason("num_train_epochs", config)),
         Decision("batch", batch, _reason("per_device_train_batch_size", config)),
         Decision("learning rate", _rates(config, args), _reason("learning_rate", config)),
-        Decision("schedule", _schedule(args), _reason("lr_scheduler_type", config)),
+        Decision("schedule", _schedule(args), _reason("warmup_steps", config)),
+        Decision("weight decay", f"{args.weight_decay:g}", _reason("weight_decay", config)),
         Decision("best checkpoint", *_selection(config, args)),
         Decision("precision", *_precision(args, wants_channels_last(config, checkpoint.model))),
     )
@@ -59,7 +60,7 @@ def decide(
 def format_decisions(decisions: Sequence[Decision]) -> str:
     """Returns the decisions as a table of aligned columns."""
     names = max(len(decision.name) for decision in decisions)
-    values = min(44, max(len(decision.value) for decision in decisions))
+    values = min(50, max(len(decision.value) for decision in decisions))
     return "\n".join(
         f"  {decision.name:<{names}}  {decision.value:<{values}}  {decision.reason}".rstrip() for decision in decisions
     )
@@ -90,15 +91,14 @@ def _new_tensors(config: FinetuneConfig, checkpoint: Checkpoint) -> tuple[str, s
 
 
 def _splits(data: ImageData) -> str:
-    methods = set(data.split_methods.values())
-    if len(methods) == 1:
-        return methods.pop()
-    return "; ".join(f"{name} {data.split_methods[name]}" for name in SPLIT_NAMES)
+    made = [name for name in SPLIT_NAMES if data.split_methods[name].startswith("made")]
+    return f"{' and '.join(made)} made of the training pictures, by content" if made else "as given"
 
 
 def _balance(data: ImageData) -> str:
     counts = data.class_counts("train")
-    return f"{min(counts)} to {max(counts)} training images each"
+    fewest, most = min(counts), max(counts)
+    return f"{fewest} training images each" if fewest == most else f"{fewest} to {most} training images each"
 
 
 def _budget(args: TrainingArguments) -> str:
@@ -114,7 +114,7 @@ def _rates(config: FinetuneConfig, args: TrainingArguments) -> str:
 def _schedule(args: TrainingArguments) -> str:
     warmup: Any = args.warmup_steps
     text = f"{warmup:.0%} of the steps" if warmup < 1 else f"{warmup:g} steps"
-    return f"{SchedulerType(args.lr_scheduler_type).value}, warm-up over {text}, weight decay {args.weight_decay:g}"
+    return f"{SchedulerType(args.lr_scheduler_type).value}, warm-up over {text}"
 
 
 def _selection(config: FinetuneConfig, args: TrainingArguments) -> tuple[str, str]:

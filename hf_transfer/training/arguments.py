@@ -26,12 +26,10 @@ class Default:
 
 
 OUR_DEFAULTS: dict[str, Default] = {
-    "per_device_train_batch_size": Default(
-        32, "8 wastes hardware on pictures, and small CPU matrices need 32 or more"
-    ),
+    "per_device_train_batch_size": Default(32, "8, Trainer's own, leaves hardware idle"),
     "per_device_eval_batch_size": Default(64, "evaluation keeps no activations for a backward pass"),
     "lr_scheduler_type": Default("cosine", "spends more steps at small rates at the end than a line does"),
-    "warmup_steps": Default(0.1, "a tenth of the steps: a fresh head sends large gradients into pretrained features"),
+    "warmup_steps": Default(0.1, "a fresh head sends large gradients into pretrained features"),
     "weight_decay": Default(0.01, "AdamW's usual value; never on norms, biases and scales"),
     "max_grad_norm": Default(1.0, "as Trainer's, written down because pretrained features depend on it"),
     "eval_strategy": Default("epoch", "without evaluation there is no best checkpoint and no early stopping"),
@@ -49,7 +47,7 @@ OUR_DEFAULTS: dict[str, Default] = {
 STRATEGY_DEFAULTS: dict[str, dict[str, Default]] = {
     "feature-extraction": {
         "num_train_epochs": Default(6, "a linear head on frozen features settles within a few passes"),
-        "learning_rate": Default(5e-3, "only a fresh linear head learns; AdamW moves it far enough in few steps"),
+        "learning_rate": Default(5e-3, "a fresh linear head has far to go, and nothing to forget"),
     },
     "full": {
         "num_train_epochs": Default(3, "pretrained features need few passes, and forget with many"),

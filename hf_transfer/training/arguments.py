@@ -4,6 +4,7 @@ Knows every default in which we differ from Trainer and why: `OUR_DEFAULTS` and 
 Does not parse anything and does not train.
 """
 
+import importlib.util
 import os
 import re
 from dataclasses import dataclass
@@ -60,6 +61,7 @@ STRATEGY_DEFAULTS: dict[str, dict[str, Default]] = {
     },
 }
 
+_TRACKERS = ("tensorboard", "trackio", "wandb")
 EARLY_STOPPING_PATIENCE = Default(5, "fewer would end short runs before their learning rate has come down")
 
 
@@ -116,6 +118,7 @@ def build_training_arguments(config: FinetuneConfig) -> TrainingArguments:
         raise UserError(
             f"The training arguments do not fit together: {error}", hint="finetune.py --help_all for all of them"
         ) from error
+    _check_trackers(args)
     # Plain `python` on a machine with several GPUs would fall into nn.DataParallel, slow and wrong for BatchNorm.
     if args.n_gpu > 1:
         print(
@@ -132,6 +135,15 @@ def _refuse_unsupported(config: FinetuneConfig) -> None:
             "with numbers that were not measured on the published weights.",
             hint="finish the run and then `hf upload <repo id> <output_dir>/model`",
         )
+
+
+def _check_trackers(args: TrainingArguments) -> None:
+    for name in args.report_to or ():
+        if name in _TRACKERS and importlib.util.find_spec(name) is None:
+            raise UserError(
+                f"--report_to {name}: the package {name} is not installed.",
+                hint=f'pip install "hf-transfer-learning[{name}]", or --report_to none',
+            )
 
 
 def _follow_evaluation(given: dict[str, Any]) -> dict[str, Any]:

@@ -54,6 +54,11 @@ def build_trainer(
     compute_metrics: Callable,
 ) -> TransferTrainer:
     """Puts data, checkpoint and arguments into a `TransferTrainer`."""
+    if args.activation_checkpointing and not checkpoint.model.supports_gradient_checkpointing:
+        raise UserError(
+            f"--activation_checkpointing: {checkpoint.architecture} does not support it.",
+            hint="leave it out, or a smaller --per_device_train_batch_size with --gradient_accumulation_steps",
+        )
     processor = checkpoint.image_processor
     weights = balanced_class_weights(data.class_counts("train")) if config.class_weights == "balanced" else None
     trainer = TransferTrainer(

@@ -81,7 +81,7 @@ class TransferTrainer(Trainer):
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         return WholeBatchSampler(len(dataset), global_batch, seed)
 
-    def _run_epoch(self, **kwargs: Any) -> None:
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         """Tells the sampler its epoch before Trainer skips the batches that a resumed run has seen.
 
         Trainer skips first, and in several processes accelerate 1.15 does not pass the epoch through the loader that
@@ -89,7 +89,7 @@ class TransferTrainer(Trainer):
         `tests/data/test_sampling.py::test_set_epoch_after_skipping_arrives_in_one_process_only` fails.
         """
         kwargs["train_dataloader"].set_epoch(kwargs["epoch"])
-        super()._run_epoch(**kwargs)
+        super()._run_epoch(*args, **kwargs)
 
     def get_train_dataloader(self):
         """Builds the training loader with `train_collator`; Trainer knows one collator for training and evaluation."""

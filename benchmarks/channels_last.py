@@ -1,0 +1,74 @@
+"""What the channels-last memory layout is worth, network by network.
+
+Usage:
+    HF_TRANSFER_ASSETS=path/to/assets python benchmarks/channels_last.py
+
+Times a forward pass and a forward and backward pass of 32 random pictures in both layouts, in turns within one run,
+and writes the ratio of the medians to `benchmarks/results/channels_last.md`.
+"""
+
+import os
+import statistics
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForImageClassification
+
+from hf_transfer.environment import hardware, package_versions
+
+TABLE = Path(__file__).parent / "results" / "channels_last.md"
+CHECKPOINTS = {
+    "mobilenet_v1_0.25_128": 128,
+    "mobilenet_v1_0.5_160": 160,
+    "mobilenet_v2_1.0_224": 224,
+    "vit_tiny_patch16_224": 224,
+}
+LAYOUTS = (torch.contiguous_format, torch.channels_last)
+TURNS = 7
+
+
+def timed(model: torch.nn.Module, pictures: torch.Tensor, backward: bool) -> float:
+    """Returns the seconds of one pass."""
+    start = time.perf_counter()
+    with torch.set_grad_enabled(backward):
+        scores = model(pixel_values=pictures).logits
+        if backward:
+            scores.sum().backward()
+    return time.perf_counter() - start
+
+
+def ratio(folder: Path, side: int, backward: bool) -> float:
+    """Returns how many times faster channels-last is."""
+    model = AutoModelForImageClassification.from_pretrained(folder, dtype=torch.float32).train(backward)
+    seconds: dict[torch.memory_format, list[float]] = {layout: [] for layout in LAYOUTS}
+    for turn in range(TURNS + 1):
+        for layout in LAYOUTS:
+            pictures = torch.randn(32, 3, side, side).contiguous(memory_format=layout)
+            duration = timed(model.to(memory_format=layout), pictures, backward)
+            if turn > 0:  # the first turn warms up
+                seconds[layout].append(duration)
+    return statistics.median(seconds[LAYOUTS[0]]) / statistics.median(seconds[LAYOUTS[1]])
+
+
+def main() -> None:
+    assets = Path(os.environ["HF_TRANSFER_ASSETS"]) / "checkpoints"
+    lines = ["# Channels-last against the default layout", "", "| network | forward | forward and backward |"]
+    lines.append("|---|---|---|")
+    for name, side in CHECKPOINTS.items():
+        forward, both = (ratio(assets / name, side, backward) for backward in (False, True))
+        lines.append(f"| {name} | {forward:.2f}x | {both:.2f}x |")
+    versions, machine = package_versions(), hardware(1)
+    lines += [
+        "",
+        f"Ratio of the medians of {TURNS} turns, 32 pictures, float32. Command: `python benchmarks/channels_last.py`. "
+        f"Hardware: {machine['processor']}, {machine['threads']} threads. torch {versions['torch']}, transformers "
+        f"{versions['transformers']}. Date: {datetime.now(UTC):%Y-%m-%d}.",
+    ]
+    TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print(TABLE.read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    main()

@@ -70,6 +70,7 @@ def test_finetune_runs_in_two_processes_with_the_weights_of_one(tmp_path: Path):
         torch.testing.assert_close(weights["two"][name], tensor, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_resuming_in_mid_epoch_with_two_processes_goes_on_as_if_never_stopped(tmp_path: Path):
     torch.manual_seed(0)
     checkpoint, pictures = tiny_project(tmp_path)

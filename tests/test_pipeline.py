@@ -1,6 +1,7 @@
 """The whole walk on a tiny checkpoint: what is written, that it is true, and that nothing is lost."""
 
 import csv
+import importlib.util
 import json
 from importlib import metadata
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from transformers import AutoModelForImageClassification, pipeline
 
 from hf_transfer.cli import main
@@ -184,3 +186,39 @@ def test_splits_are_made_where_there_are_none(tmp_path: Path):
     data = report_of(tmp_path / "run")["data"]
     assert data["split_sizes"] == {"train": 42, "validation": 9, "test": 9}
     assert "by content" in data["split_methods"]["test"]
+
+
+@pytest.mark.slow
+def test_a_compiled_model_is_saved_under_plain_names(tmp_path: Path):
+    folder = run(
+        tmp_path, "--torch_compile", "true", "--max_steps", "6", "--eval_strategy", "steps", "--eval_steps", "3"
+    )
+    assert not [name for name in load_file(folder / "model" / "model.safetensors") if "orig_mod" in name]
+    assert report_of(folder)["training"]["steps"] == 6
+
+
+def test_bfloat16_autocast_leaves_float32_weights(tmp_path: Path):
+    folder = run(tmp_path, "--bf16", "--max_steps", "3")
+    assert {tensor.dtype for tensor in load_file(folder / "model" / "model.safetensors").values()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("model_type", "option", "words"),
+    [
+        ("vit", ["--report_to", "wandb"], "the package wandb is not installed"),
+        ("resnet", ["--activation_checkpointing"], "does not support it"),
+        ("vit", ["--push_to_hub"], "hf upload"),
+        ("vit", ["--lr_scheduler_type", "cosine", "--metric_for_best_model", "beauty"], "beauty"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_training(
+    model_type: str, option: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch
+):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "wandb" else find_spec(name, *a))
+    tiny_project(tmp_path, model_type)
+    command = ["train", "--model", str(tmp_path / "checkpoint"), "--dataset", str(tmp_path / "pictures"), "--use_cpu"]
+    assert main([*command, "--output_dir", str(tmp_path / "run"), "--disable_tqdm", "true", *option]) == 2
+    captured = capsys.readouterr()
+    assert words in captured.err
+    assert "epoch" not in captured.out

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from torch import nn
-from transformers import EarlyStoppingCallback, TrainingArguments
+from transformers import EarlyStoppingCallback, EvalPrediction, TrainingArguments
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import get_last_checkpoint
@@ -23,7 +24,7 @@ from hf_transfer.data.transforms import (
     build_eval_transform,
     build_train_transform,
 )
-from hf_transfer.errors import UserError
+from hf_transfer.errors import UserError, nearest
 from hf_transfer.models.checkpoint import Checkpoint
 from hf_transfer.training.arguments import EARLY_STOPPING_PATIENCE, planned_lr_head
 from hf_transfer.training.callbacks import EvaluationLineCallback, FiniteLossCallback, PlainEvaluationLineCallback
@@ -59,6 +60,7 @@ def build_trainer(
             f"--activation_checkpointing: {checkpoint.architecture} does not support it.",
             hint="leave it out, or a smaller --per_device_train_batch_size with --gradient_accumulation_steps",
         )
+    _check_best_metric(args, compute_metrics, len(data.label_names))
     processor = checkpoint.image_processor
     weights = balanced_class_weights(data.class_counts("train")) if config.class_weights == "balanced" else None
     trainer = TransferTrainer(
@@ -111,12 +113,28 @@ def save_model(trainer: TransferTrainer, folder: Path) -> None:
 def wants_channels_last(config: FinetuneConfig, model: nn.Module) -> bool:
     """Tells whether kernels are laid out channels-last: by choice, or for classic conv nets.
 
-    Networks with BatchNorm gain 1.25x to 1.47x on GPUs and up to 4x in a forward pass on CPUs; transformers and
-    ConvNeXt gain nothing (`benchmarks/results/channels_last.md`).
+    Networks with BatchNorm, such as ResNet and MobileNet, run faster so; transformers do not
+    (`benchmarks/results/channels_last.md`).
     """
     if config.channels_last != "auto":
         return config.channels_last == "on"
     return any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+
+
+def _check_best_metric(args: TrainingArguments, compute_metrics: Callable, num_classes: int) -> None:
+    """Refuses a metric that no evaluation will report; Trainer would notice after the first epoch."""
+    if args.metric_for_best_model is None:
+        return
+    perfect = EvalPrediction(np.eye(num_classes, dtype=np.float32), np.arange(num_classes))
+    known = ["loss", *compute_metrics(perfect)]
+    wanted = args.metric_for_best_model.removeprefix("eval_")
+    if wanted not in known:
+        close = nearest(wanted, known)
+        raise UserError(
+            f"--metric_for_best_model {args.metric_for_best_model}: no evaluation reports it.",
+            ", ".join(known),
+            f"--metric_for_best_model {close}" if close else "--metrics to have it computed",
+        )
 
 
 def _early_stopping(config: FinetuneConfig, args: TrainingArguments) -> list[EarlyStoppingCallback]:

@@ -92,7 +92,7 @@ def _new_tensors(config: FinetuneConfig, checkpoint: Checkpoint) -> tuple[str, s
 
 def _splits(data: ImageData) -> str:
     made = [name for name in SPLIT_NAMES if data.split_methods[name].startswith("made")]
-    return f"{' and '.join(made)} made of the training pictures, by content" if made else "as given"
+    return f"{' and '.join(made)} made by content hash" if made else "as given"
 
 
 def _balance(data: ImageData) -> str:

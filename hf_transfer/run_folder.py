@@ -46,12 +46,10 @@ def prepare_run_folder(config: FinetuneConfig, folder: Path) -> None:
             f"--output_dir {folder} holds {kind} already ({', '.join(path.name for path in leftovers[:3])}).",
             hint="another --output_dir, --resume_from_checkpoint last, or --overwrite_output_dir to replace it",
         )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--output_dir {folder} cannot be made: {error.strerror}.") from error
-    if not os.access(folder, os.W_OK):
-        raise UserError(f"--output_dir {folder} cannot be written to.")
+    # Nothing is made yet: a run that is refused later on leaves nothing behind.
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise UserError(f"--output_dir {folder} cannot be written to.", hint="--output_dir in a folder of your own")
 
 
 def write_outputs(report: RunReport, folder: Path) -> None:

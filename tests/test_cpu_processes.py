@@ -88,6 +88,9 @@ def test_resuming_in_mid_epoch_with_two_processes_goes_on_as_if_never_stopped(tm
 
 
 def test_a_mistake_under_the_launcher_is_said_once(tmp_path: Path):
-    result = launch("finetune.py", "--model", "nowhere/nothing here", "--dataset", str(tmp_path), port=29615)
+    out = str(tmp_path / "run")
+    result = launch(
+        "finetune.py", "--model", "nowhere/nothing here", "--dataset", str(tmp_path), "--output_dir", out, port=29615
+    )
     assert result.returncode != 0
     assert result.stderr.count("error: ") == 1

@@ -107,6 +107,15 @@ def test_a_second_run_into_the_same_folder_is_refused(finished: Path, capsys: py
     assert (finished / "run.json").read_bytes() == before
 
 
+def test_a_refused_run_leaves_nothing_behind(tmp_path: Path, capsys: pytest.CaptureFixture):
+    words = ["train", "--model", "m", "--dataset", str(tmp_path / "nowhere at all")]
+    assert main([*words, "--output_dir", str(tmp_path / "run")]) == 2
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    assert main([*words, "--output_dir", str(tmp_path / "file" / "run")]) == 2
+    assert "cannot be written to" in capsys.readouterr().err
+
+
 def test_overwriting_replaces_and_resuming_goes_on(tmp_path: Path):
     folder = run(tmp_path, "--save_total_limit", "10")
     first = report_of(folder)

@@ -58,10 +58,10 @@ class AugmentationSettings:
 POLICIES = {
     "none": AugmentationSettings("none"),
     # Gentle, for a frozen backbone whose features cannot adapt: rotation and smaller crops lowered the validation
-    # accuracy of a linear head, and so, by less, did any variation in six epochs
-    # (`benchmarks/results/augmentation.md`). ight": AugmentationSettings("light", crop_scale=(0.6, 1.0),
-    # crop_ratio=1.1, flip=0.5, colour_jitter=0.1), Crops as in Inception (Szegedy et al. 2015, arXiv:1409.4842) at a gentler lower end;
-    # TrivialAugment (Müller and Hutter 2021, arXiv:2103.10158); erasing 0.25 as in Zhong et al. 2017 (arXiv:1708.04896) at half their
+    # accuracy of a linear head, as did, by less, any variation in six epochs (`benchmarks/results/augmentation.md`).
+    "light": AugmentationSettings("light", crop_scale=(0.6, 1.0), crop_ratio=1.1, flip=0.5, colour_jitter=0.1),
+    # Crops as in Inception (Szegedy et al. 2015, arXiv:1409.4842) at a gentler lower end; TrivialAugment (Müller and
+    # Hutter 2021, arXiv:2103.10158); erasing 0.25 as in Zhong et al. 2017 (arXiv:1708.04896) at half their
     # probability; mixup 0.2 (Zhang et al. 2018, arXiv:1710.09412) and CutMix 1.0 (Yun et al. 2019, arXiv:1905.04899).
     "strong": AugmentationSettings(
         "strong",

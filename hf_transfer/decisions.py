@@ -45,7 +45,7 @@ def decide(
         Decision("new tensors", *_new_tensors(config, checkpoint)),
         Decision("pictures", ", ".join(f"{len(data.split(name))} {name}" for name in SPLIT_NAMES), _splits(data)),
         Decision("classes", str(len(data.label_names)), _balance(data)),
-        Decision("training pixels", augmentation_text(augmentation), "the rest as the checkpoint's processor says"),
+        Decision("training pixels", augmentation.describe(), "the rest as the checkpoint's processor says"),
         Decision("evaluation pixels", type(checkpoint.image_processor).__name__, "the checkpoint's own, unchanged"),
         Decision("budget", _budget(args), _reason("num_train_epochs", config)),
         Decision("batch", batch, _reason("per_device_train_batch_size", config)),
@@ -64,11 +64,6 @@ def format_decisions(decisions: Sequence[Decision]) -> str:
     return "\n".join(
         f"  {decision.name:<{names}}  {decision.value:<{values}}  {decision.reason}".rstrip() for decision in decisions
     )
-
-
-def augmentation_text(settings: AugmentationSettings) -> str:
-    """Names the augmentation policy and what was changed of it."""
-    return settings.describe()
 
 
 def _origin(checkpoint: Checkpoint) -> str:

@@ -7,11 +7,11 @@ and other pages are made from it elsewhere.
 import dataclasses
 import json
 import math
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from hf_transfer.atomic import write_atomically
 
 SCHEMA_VERSION = 1
 
@@ -84,13 +84,5 @@ def to_plain(value: Any) -> Any:
 
 def write_json(value: Any, path: Path) -> None:
     """Writes JSON so that a reader finds either the old file or the whole new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        json.dump(to_plain(value), file, indent=2, ensure_ascii=False, allow_nan=False)
-        file.write("\n")
-    # mkstemp makes files that only their owner reads; results are ordinary files.
-    umask = os.umask(0)
-    os.umask(umask)
-    os.chmod(temporary, 0o666 & ~umask)
-    os.replace(temporary, path)
+    text = json.dumps(to_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
+    write_atomically(path, lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))

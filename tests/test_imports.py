@@ -10,7 +10,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "hf_transfer"
 FLOORS = {
     "errors": 0,
     "config": 0,
-    "report": 0,
+    "atomic": 0,
+    "report": 1,
     "environment": 0,
     "name_clash": 1,
     "hub_errors": 1,

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from hf_transfer.evaluation.atomic import write_atomically
+from hf_transfer.atomic import write_atomically
 
 History = Sequence[Mapping[str, float]]
 

@@ -19,8 +19,8 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from hf_transfer.atomic import write_atomically
 from hf_transfer.errors import UserError
-from hf_transfer.evaluation.atomic import write_atomically
 from hf_transfer.evaluation.classifier import Classifier
 from hf_transfer.evaluation.inference import stream_logits
 

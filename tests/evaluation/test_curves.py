@@ -8,7 +8,7 @@ import pytest
 from matplotlib.axes import Axes
 from PIL import Image
 
-from hf_transfer.evaluation.atomic import write_atomically
+from hf_transfer.atomic import write_atomically
 from hf_transfer.evaluation.curves import best_row, draw_curves, plot_curves, write_history_csv
 
 HISTORY = (

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Lets `write` fill a temporary file beside `path` and puts it in the place of `path` when that has succeeded.
 
     Args:
         path (`Path`):
             The file; its folder is made if needed.
-        write (`Callable[[Path], None]`):
+        write (`Callable[[Path], object]`):
             Writes to the path that it is given, which has the suffix of `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)

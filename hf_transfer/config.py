@@ -11,6 +11,7 @@ from typing import Any, Literal
 Strategy = Literal["feature-extraction", "full", "scratch"]
 AugmentationPolicy = Literal["none", "light", "strong"]
 AutoAugment = Literal["none", "randaugment", "trivialaugment"]
+Proportions = Literal["auto", "checkpoint", "keep"]
 Switch = Literal["auto", "on", "off"]
 
 
@@ -77,6 +78,13 @@ class FinetuneConfig:
     augmentation: AugmentationPolicy = field(
         default="light", metadata={"help": "How training images are varied; validation and test images never are."}
     )
+    proportions: Proportions = field(
+        default="auto",
+        metadata={
+            "help": "`checkpoint` prepares pictures as the checkpoint does, even where that squeezes them; `keep` "
+            "cuts their edges instead; `auto` cuts where pictures are neither nearly square nor very long."
+        },
+    )
     auto_augment: AutoAugment | None = field(
         default=None, metadata={"help": "Automatic augmentation, in place of the policy's own choice."}
     )
@@ -99,7 +107,11 @@ class FinetuneConfig:
         },
     )
     lr_head: float | None = field(
-        default=None, metadata={"help": "Learning rate of the head; by default a multiple of --learning_rate."}
+        default=None,
+        metadata={
+            "help": "Learning rate of the head; ten times --learning_rate if that is given, else measured on the "
+            "features that the head sees."
+        },
     )
     class_weights: Literal["none", "balanced"] = field(
         default="none", metadata={"help": "`balanced` weighs each class by the inverse of its share of the images."}

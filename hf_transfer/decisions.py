@@ -15,10 +15,9 @@ from hf_transfer.data.image_data import SPLIT_NAMES, ImageData
 from hf_transfer.data.transforms import AugmentationSettings
 from hf_transfer.models.checkpoint import Checkpoint
 from hf_transfer.report import Decision
-from hf_transfer.training.arguments import OUR_DEFAULTS, STRATEGY_DEFAULTS, planned_lr_head
+from hf_transfer.training.arguments import OUR_DEFAULTS, STRATEGY_DEFAULTS
+from hf_transfer.training.rates import YOURS, LearningRates
 from hf_transfer.training.session import wants_channels_last
-
-YOURS = "as you asked"
 
 _STRATEGY_REASONS = {
     "feature-extraction": "the backbone stays as pretrained, only the head learns",
@@ -33,6 +32,8 @@ def decide(
     checkpoint: Checkpoint,
     args: TrainingArguments,
     augmentation: AugmentationSettings,
+    rates: LearningRates,
+    pixels_reason: str,
 ) -> tuple[Decision, ...]:
     """Lists what the run will do, with a reason each."""
     processes = f" x {args.world_size} processes" if args.world_size > 1 else ""
@@ -46,10 +47,10 @@ def decide(
         Decision("pictures", ", ".join(f"{len(data.split(name))} {name}" for name in SPLIT_NAMES), _splits(data)),
         Decision("classes", str(len(data.label_names)), _balance(data)),
         Decision("training pixels", augmentation.describe(), "the rest as the checkpoint's processor says"),
-        Decision("evaluation pixels", type(checkpoint.image_processor).__name__, "the checkpoint's own, unchanged"),
+        Decision("evaluation pixels", type(checkpoint.image_processor).__name__, pixels_reason),
         Decision("budget", _budget(args), _reason("num_train_epochs", config)),
         Decision("batch", batch, _reason("per_device_train_batch_size", config)),
-        Decision("learning rate", _rates(config, args), _reason("learning_rate", config)),
+        *_rates(config, rates),
         Decision("schedule", _schedule(args), _reason("warmup_steps", config)),
         Decision("weight decay", f"{args.weight_decay:g}", _reason("weight_decay", config)),
         Decision("best checkpoint", *_selection(config, args)),
@@ -100,10 +101,11 @@ def _budget(args: TrainingArguments) -> str:
     return f"{args.max_steps} steps" if args.max_steps > 0 else f"{args.num_train_epochs:g} epochs"
 
 
-def _rates(config: FinetuneConfig, args: TrainingArguments) -> str:
+def _rates(config: FinetuneConfig, rates: LearningRates) -> tuple[Decision, ...]:
+    head = Decision("learning rate, head", f"{rates.head:g}", rates.head_reason)
     if config.strategy == "feature-extraction":
-        return f"{planned_lr_head(config):g} (head)"
-    return f"{args.learning_rate:g} (backbone), {planned_lr_head(config):g} (head)"
+        return (head,)
+    return (Decision("learning rate, backbone", f"{rates.backbone:g}", rates.backbone_reason), head)
 
 
 def _schedule(args: TrainingArguments) -> str:

@@ -16,6 +16,7 @@ from transformers.utils.logging import disable_progress_bar
 from hf_transfer.config import FinetuneConfig
 from hf_transfer.data.image_data import ImageData
 from hf_transfer.data.loading import load_image_data
+from hf_transfer.data.proportions import choose_proportions
 from hf_transfer.data.transforms import resolve_augmentation
 from hf_transfer.decisions import decide, format_decisions
 from hf_transfer.environment import hardware, package_versions
@@ -26,6 +27,7 @@ from hf_transfer.models.checkpoint import load_checkpoint
 from hf_transfer.report import Decision, RunReport
 from hf_transfer.run_folder import OUTPUTS, prepare_run_folder, write_outputs
 from hf_transfer.training.arguments import build_training_arguments, planned_arguments
+from hf_transfer.training.rates import plan_rates
 from hf_transfer.training.session import build_trainer, save_model, train
 
 
@@ -62,10 +64,13 @@ def finetune(config: FinetuneConfig) -> RunReport | None:
             fresh_weights=config.strategy == "scratch",
             head_dropout=config.head_dropout,
         )
+        pixels = choose_proportions(checkpoint.image_processor, data.train, config.proportions, config.keep_head)
+        checkpoint = dataclasses.replace(checkpoint, image_processor=pixels.image_processor)
+        rates = plan_rates(config, data, checkpoint)
     with clock.stage("training"):
-        args = build_training_arguments(config)
-        trainer = build_trainer(config, data, checkpoint, args, augmentation, compute_metrics)
-        decisions = decide(config, data, checkpoint, args, augmentation)
+        args = build_training_arguments(config, rates.backbone)
+        trainer = build_trainer(config, data, checkpoint, args, augmentation, rates.head, compute_metrics)
+        decisions = decide(config, data, checkpoint, args, augmentation, rates, pixels.reason)
         if args.should_save:
             _print_start(decisions, (*data.notes, *checkpoint.notes))
         outcome = train(trainer, args)

@@ -44,21 +44,24 @@ OUR_DEFAULTS: dict[str, Default] = {
     "restore_callback_states_from_checkpoint": Default(True, "early stopping forgets its patience on resume (#28544)"),
 }
 
-# Rates and epochs by strategy; `lr_head` is ours, the rest are fields of TrainingArguments.
 STRATEGY_DEFAULTS: dict[str, dict[str, Default]] = {
     "feature-extraction": {
         "num_train_epochs": Default(6, "a linear head on frozen features settles within a few passes"),
-        "learning_rate": Default(5e-3, "a fresh linear head has far to go, and nothing to forget"),
     },
     "full": {
         "num_train_epochs": Default(3, "pretrained features need few passes, and forget with many"),
-        "learning_rate": Default(1e-4, "small, so that pretrained features are adjusted and not overwritten"),
-        "lr_head": Default(1e-3, "the fresh head starts from nothing: ten times the backbone's rate"),
     },
     "scratch": {
         "num_train_epochs": Default(3, "the same budget as full fine-tuning, so that the two compare"),
-        "learning_rate": Default(1e-3, "AdamW's usual rate for small networks; there is nothing to forget"),
     },
+}
+
+# Peak learning rates, where Trainer has 5e-5 for all; `hf_transfer.training.rates` chooses among them.
+RATE_DEFAULTS: dict[str, Default] = {
+    "backbone": Default(1e-4, "small, so that pretrained features are adjusted and not overwritten"),
+    "backbone with BatchNorm": Default(1e-3, "networks with BatchNorm hardly move at smaller rates"),
+    "head": Default(5e-3, "a fresh head has far to go, and nothing to forget"),
+    "scratch": Default(1e-3, "AdamW's usual rate for small networks; there is nothing to forget"),
 }
 
 _TRACKERS = ("tensorboard", "trackio", "wandb")
@@ -87,31 +90,29 @@ def planned_arguments(config: FinetuneConfig) -> dict[str, Any]:
     _refuse_unsupported(config)
     values = {name: default.value for name, default in OUR_DEFAULTS.items()}
     strategy = STRATEGY_DEFAULTS[config.strategy]
-    values |= {name: default.value for name, default in strategy.items() if name != "lr_head"}
+    values |= {name: default.value for name, default in strategy.items()}
     values |= _hardware_defaults(config.training)
     values |= {"output_dir": default_output_dir(config)}
     values |= _follow_evaluation(config.training)
     return values | config.training
 
 
-def planned_lr_head(config: FinetuneConfig) -> float:
-    """Returns the rate of the head: the user's, or in the strategy's proportion to the rate of the backbone."""
-    if config.lr_head is not None:
-        return config.lr_head
-    defaults = STRATEGY_DEFAULTS[config.strategy]
-    learning_rate = float(planned_arguments(config)["learning_rate"])
-    if "lr_head" not in defaults:
-        return learning_rate
-    return learning_rate * defaults["lr_head"].value / defaults["learning_rate"].value
-
-
-def build_training_arguments(config: FinetuneConfig) -> TrainingArguments:
+def build_training_arguments(config: FinetuneConfig, learning_rate: float) -> TrainingArguments:
     """Builds the arguments of the run and starts the process group of a distributed run.
+
+    Args:
+        config (`FinetuneConfig`):
+            What the user asked for.
+        learning_rate (`float`):
+            The rate of the backbone, or of the head where only the head learns.
+
+    Returns:
+        `TrainingArguments`
 
     Raises:
         UserError: if `TrainingArguments` refuses a value, with its own words.
     """
-    values = planned_arguments(config)
+    values = planned_arguments(config) | {"learning_rate": learning_rate}
     try:
         args = TrainingArguments(**values)
     except (ValueError, TypeError, KeyError, ImportError, NotImplementedError) as error:

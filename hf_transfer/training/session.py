@@ -26,7 +26,7 @@ from hf_transfer.data.transforms import (
 )
 from hf_transfer.errors import UserError, nearest
 from hf_transfer.models.checkpoint import Checkpoint
-from hf_transfer.training.arguments import EARLY_STOPPING_PATIENCE, planned_lr_head
+from hf_transfer.training.arguments import EARLY_STOPPING_PATIENCE
 from hf_transfer.training.callbacks import EvaluationLineCallback, FiniteLossCallback, PlainEvaluationLineCallback
 from hf_transfer.training.history import epoch_history
 from hf_transfer.training.loss import balanced_class_weights
@@ -52,6 +52,7 @@ def build_trainer(
     checkpoint: Checkpoint,
     args: TrainingArguments,
     augmentation: AugmentationSettings,
+    lr_head: float,
     compute_metrics: Callable,
 ) -> TransferTrainer:
     """Puts data, checkpoint and arguments into a `TransferTrainer`."""
@@ -75,7 +76,7 @@ def build_trainer(
         compute_metrics=compute_metrics,
         callbacks=[FiniteLossCallback(), *_early_stopping(config, args)],
         strategy=config.strategy,
-        lr_head=planned_lr_head(config),
+        lr_head=lr_head,
         head_parameter_names=checkpoint.head_parameter_names,
         class_weights=weights,
         channels_last=wants_channels_last(config, checkpoint.model),

@@ -9,7 +9,6 @@ from hf_transfer.training.arguments import (
     STRATEGY_DEFAULTS,
     build_training_arguments,
     planned_arguments,
-    planned_lr_head,
 )
 
 
@@ -18,25 +17,18 @@ def config(strategy: str = "full", training: dict | None = None, **settings) -> 
 
 
 def test_the_user_wins_over_the_strategy_and_the_strategy_over_us():
-    assert planned_arguments(config())["learning_rate"] == STRATEGY_DEFAULTS["full"]["learning_rate"].value
-    assert planned_arguments(config(training={"learning_rate": 3.0}))["learning_rate"] == 3.0
+    assert planned_arguments(config())["num_train_epochs"] == STRATEGY_DEFAULTS["full"]["num_train_epochs"].value
+    assert planned_arguments(config(training={"num_train_epochs": 9.0}))["num_train_epochs"] == 9.0
     assert planned_arguments(config())["weight_decay"] == OUR_DEFAULTS["weight_decay"].value
 
 
 def test_every_default_differs_for_a_reason_and_is_a_field(tmp_path):
-    args = build_training_arguments(config(training={"output_dir": str(tmp_path), "use_cpu": True}))
+    args = build_training_arguments(config(training={"output_dir": str(tmp_path), "use_cpu": True}), 1e-3)
     for name, default in OUR_DEFAULTS.items():
         assert hasattr(args, name)
         assert len(default.reason) > 10
     assert args.load_best_model_at_end
     assert args.greater_is_better
-
-
-def test_the_head_keeps_its_proportion_to_the_backbone():
-    assert planned_lr_head(config()) == pytest.approx(1e-3)
-    assert planned_lr_head(config(training={"learning_rate": 2e-4})) == pytest.approx(2e-3)
-    assert planned_lr_head(config(lr_head=0.5)) == 0.5
-    assert planned_lr_head(config("feature-extraction", {"learning_rate": 0.02})) == 0.02
 
 
 def test_saving_follows_evaluation():
@@ -47,7 +39,7 @@ def test_saving_follows_evaluation():
 
 def test_a_value_that_trainer_refuses_is_told_in_its_words(tmp_path):
     with pytest.raises(UserError, match="do not fit together"):
-        build_training_arguments(config(training={"output_dir": str(tmp_path), "lr_scheduler_type": "zigzag"}))
+        build_training_arguments(config(training={"output_dir": str(tmp_path), "lr_scheduler_type": "zigzag"}), 1e-3)
 
 
 def test_push_to_hub_is_refused_with_a_way_out():

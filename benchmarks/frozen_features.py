@@ -1,0 +1,52 @@
+"""What the head of a frozen network sees, and how good a linear head on it becomes.
+
+Shared by the benchmarks of feature extraction. Heads are trained as the pipeline does by default (AdamW, six epochs,
+batches of 32, warm-up and cosine) and judged by their best accuracy on held-out features.
+"""
+
+import datasets
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from hf_transfer.data.image_dataset import ImageClassificationDataset
+from hf_transfer.data.mixing import collate_images
+from hf_transfer.models.checkpoint import Checkpoint
+
+EPOCHS, BATCH = 6, 32
+
+
+def features(checkpoint: Checkpoint, split: datasets.Dataset, transform, seed: int | None, view: int) -> torch.Tensor:
+    """Returns what the head sees of every picture in one view, of shape `(num_images, num_features)`."""
+    pictures = ImageClassificationDataset(split, transform, seed)
+    head = checkpoint.model.get_submodule(checkpoint.head_parameter_names[0].rpartition(".")[0])
+    convolutional = any(isinstance(module, nn.BatchNorm2d) for module in checkpoint.model.modules())
+    layout = torch.channels_last if convolutional else torch.contiguous_format
+    seen: list[torch.Tensor] = []
+    handle = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    with torch.no_grad():
+        for start in range(0, len(split), 64):
+            visits = range(view * len(split) + start, view * len(split) + min(start + 64, len(split)))
+            pixels = collate_images([pictures[visit] for visit in visits])["pixel_values"]
+            checkpoint.model.to(memory_format=layout)(pixel_values=pixels.contiguous(memory_format=layout))
+    handle.remove()
+    return torch.cat(seen)
+
+
+def best_accuracy(views: list[torch.Tensor], labels: torch.Tensor, held_out: tuple, seed: int, rate: float) -> float:
+    """Trains a linear head and returns its best accuracy on held-out features."""
+    torch.manual_seed(seed)
+    head = nn.Linear(views[0].shape[1], int(labels.max()) + 1)
+    optimizer = torch.optim.AdamW(head.parameters(), lr=rate)
+    steps = EPOCHS * -(-len(labels) // BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, steps, pct_start=0.1)
+    best = 0.0
+    for epoch in range(EPOCHS):
+        for rows in torch.randperm(len(labels)).split(BATCH):
+            loss = F.cross_entropy(head(views[epoch % len(views)][rows]), labels[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+        best = max(best, (head(held_out[0]).argmax(1) == held_out[1]).float().mean().item())
+    return best

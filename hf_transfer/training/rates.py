@@ -1,0 +1,85 @@
+"""How fast each part of the network learns, at the peak of the schedule.
+
+Knows our default rates and which of them a choice of the user replaces. Does not know how rates move over time or
+which parts are frozen.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from hf_transfer.config import FinetuneConfig
+from hf_transfer.data.image_data import ImageData
+from hf_transfer.data.image_dataset import ImageClassificationDataset
+from hf_transfer.data.transforms import build_eval_transform
+from hf_transfer.models.checkpoint import Checkpoint
+from hf_transfer.training.arguments import RATE_DEFAULTS, Default
+from hf_transfer.training.head_rate import measured_head_rate
+
+YOURS = "as you asked"
+HEAD_TO_BACKBONE = 10.0
+"""The head's rate in units of the backbone's where the user gives the latter alone."""
+_SAMPLE = 32
+_BATCH = 8
+
+
+@dataclass(frozen=True)
+class LearningRates:
+    """Peak rates of backbone and head, with the reason of each; the same where only the head learns."""
+
+    backbone: float
+    head: float
+    backbone_reason: str
+    head_reason: str
+
+
+def plan_rates(config: FinetuneConfig, data: ImageData, checkpoint: Checkpoint) -> LearningRates:
+    """Chooses the rates: the user's, or by kind of network and by the features that the head sees.
+
+    Args:
+        config (`FinetuneConfig`):
+            What the user asked for; `--learning_rate` is the backbone's, or the head's where only the head learns.
+        data (`ImageData`):
+            A few training pictures are shown to the model where the head's rate has to be measured.
+        checkpoint (`Checkpoint`):
+            The model and its processor.
+
+    Returns:
+        [`LearningRates`]
+    """
+    given = config.training.get("learning_rate")
+    backbone = Default(float(given), YOURS) if given is not None else _backbone_default(config, checkpoint.model)
+    head = _head_rate(config, data, checkpoint, backbone)
+    if config.strategy == "feature-extraction":
+        backbone = head
+    return LearningRates(backbone.value, head.value, backbone.reason, head.reason)
+
+
+def _backbone_default(config: FinetuneConfig, model: nn.Module) -> Default:
+    if config.strategy == "scratch":
+        return RATE_DEFAULTS["scratch"]
+    has_batch_norm = any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+    return RATE_DEFAULTS["backbone with BatchNorm" if has_batch_norm else "backbone"]
+
+
+def _head_rate(config: FinetuneConfig, data: ImageData, checkpoint: Checkpoint, backbone: Default) -> Default:
+    given = config.training.get("learning_rate")
+    if config.lr_head is not None:
+        return Default(config.lr_head, YOURS)
+    if config.strategy == "scratch" or (given is not None and config.strategy == "feature-extraction"):
+        return backbone
+    if given is not None:
+        return Default(HEAD_TO_BACKBONE * backbone.value, "ten times the backbone's")
+    measured = measured_head_rate(checkpoint.model, checkpoint.head_parameter_names, _sample(data, checkpoint))
+    if measured is None:
+        return RATE_DEFAULTS["head"]
+    return Default(measured, f"measured on the features of {min(_SAMPLE, len(data.train))} training images")
+
+
+def _sample(data: ImageData, checkpoint: Checkpoint) -> list[torch.Tensor]:
+    """Returns batches of training pictures, taken evenly, since classes may lie one after the other."""
+    pictures = ImageClassificationDataset(data.train, build_eval_transform(checkpoint.image_processor), seed=None)
+    step = max(1, len(pictures) // _SAMPLE)
+    pixels = [pictures[visit]["pixel_values"] for visit in range(0, len(pictures), step)[:_SAMPLE]]
+    return list(torch.stack(pixels).split(_BATCH))

@@ -4,9 +4,9 @@ Usage:
     HF_TRANSFER_ASSETS=path/to/assets python benchmarks/accuracy.py [--only TEXT] [--table_only]
 
 Each run is `finetune.py --model ... --dataset ... --strategy ...` in a process of its own, one after the other, cheap
-ones first. Two processes with different `--only` may share the work. Finished runs are kept in `benchmarks/results/accuracy.jsonl` and not repeated, so that the script can be
-stopped and started again; the table is `benchmarks/results/accuracy.md`. From-scratch runs have the budget of full
-fine-tuning.
+ones first. Finished runs are kept in `benchmarks/results/accuracy.jsonl` and not repeated, so that the script can be
+stopped and started again, and two processes with different `--only` may share the work; the table is
+`benchmarks/results/accuracy.md`. From-scratch runs have the budget of full fine-tuning.
 """
 
 import argparse
@@ -40,8 +40,8 @@ def planned_runs() -> list[tuple[str, str, str]]:
     return [
         (checkpoint, dataset, strategy)
         for dataset in DATASETS
-        for strategy in STRATEGIES
         for checkpoint in CHECKPOINTS
+        for strategy in STRATEGIES
         if strategy != "scratch" or (dataset != "bccd3" and not checkpoint.startswith("timm_"))
     ]
 

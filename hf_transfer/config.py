@@ -8,7 +8,8 @@ user gave them. Imports nothing heavy, so that `--help` is quick.
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Strategy = Literal["feature-extraction", "full", "scratch"]
+Strategy = Literal["feature-extraction", "partial", "progressive", "lp-ft", "full", "scratch"]
+Granularity = Literal["auto", "stage", "block"]
 AugmentationPolicy = Literal["none", "light", "strong"]
 AutoAugment = Literal["none", "randaugment", "trivialaugment"]
 Proportions = Literal["auto", "checkpoint", "keep"]
@@ -102,9 +103,49 @@ class FinetuneConfig:
     strategy: Strategy = field(
         default="feature-extraction",
         metadata={
-            "help": "`feature-extraction` trains a new head on frozen features, `full` trains everything gently, "
-            "`scratch` trains the same architecture from fresh weights."
+            "help": "`feature-extraction` trains a new head on frozen features, `partial` the last layer groups too, "
+            "`progressive` the head first and then group by group, `lp-ft` the head first and then everything, `full` "
+            "everything gently, `scratch` the same architecture from fresh weights."
         },
+    )
+    granularity: Granularity = field(
+        default="auto", metadata={"help": "Layer groups by `stage` or by `block`; `auto` by the shape of the network."}
+    )
+    train_last: int | None = field(
+        default=None,
+        metadata={"help": "For `partial`: how many groups besides the head are trained; by default a quarter."},
+    )
+    unfreeze_every: str | None = field(
+        default=None,
+        metadata={
+            "help": "For `progressive`: time between two thaws, in epochs (`1`) or steps (`200steps`); by default all "
+            "groups thaw within the first half of the run."
+        },
+    )
+    unfreeze_at: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "For `progressive`: when each group thaws, the last of the backbone first, such as `1 2 2.5`."
+        },
+    )
+    unfreeze_on_plateau: int | None = field(
+        default=None,
+        metadata={"help": "For `progressive`: thaw the next group after this many evaluations without a better one."},
+    )
+    probe: str | None = field(
+        default=None,
+        metadata={"help": "For `lp-ft`: how long the head is trained alone, such as `1` (epoch) or `200steps`."},
+    )
+    lr_backbone: float | None = field(
+        default=None, metadata={"help": "Learning rate of the backbone; another name for --learning_rate."}
+    )
+    layer_decay: float | None = field(
+        default=None,
+        metadata={"help": "Rate of each layer group as a share of the one above it, such as 0.75."},
+    )
+    lr_groups: list[str] | None = field(
+        default=None,
+        metadata={"help": "Rates by name of layer groups or parameters, such as `embeddings=0 'layers.1*=1e-5'`."},
     )
     lr_head: float | None = field(
         default=None,

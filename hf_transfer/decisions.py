@@ -18,9 +18,13 @@ from hf_transfer.report import Decision
 from hf_transfer.training.arguments import OUR_DEFAULTS, STRATEGY_DEFAULTS
 from hf_transfer.training.rates import YOURS, LearningRates
 from hf_transfer.training.session import wants_channels_last
+from hf_transfer.training.trainer import TransferTrainer
 
 _STRATEGY_REASONS = {
     "feature-extraction": "the backbone stays as pretrained, only the head learns",
+    "partial": "the head and the last layer groups learn, what lies below stays as pretrained",
+    "progressive": "the head learns first, then group by group from the last to the first (ULMFiT)",
+    "lp-ft": "the head learns first, then everything, so that a fresh head does not spoil the features",
     "full": "every weight learns, the backbone gently",
     "scratch": "the same architecture from fresh weights, to compare with",
 }
@@ -32,6 +36,7 @@ def decide(
     checkpoint: Checkpoint,
     args: TrainingArguments,
     augmentation: AugmentationSettings,
+    trainer: TransferTrainer,
     rates: LearningRates,
     pixels_reason: str,
 ) -> tuple[Decision, ...]:
@@ -42,6 +47,7 @@ def decide(
     return (
         Decision("model", checkpoint.architecture, _origin(checkpoint)),
         Decision("strategy", config.strategy, _STRATEGY_REASONS[config.strategy]),
+        *_layer_groups(config, trainer),
         Decision("trainable", *_trainable(checkpoint.model)),
         Decision("new tensors", *_new_tensors(config, checkpoint)),
         Decision("pictures", ", ".join(f"{len(data.split(name))} {name}" for name in SPLIT_NAMES), _splits(data)),
@@ -50,7 +56,7 @@ def decide(
         Decision("evaluation pixels", type(checkpoint.image_processor).__name__, pixels_reason),
         Decision("budget", _budget(args), _reason("num_train_epochs", config)),
         Decision("batch", batch, _reason("per_device_train_batch_size", config)),
-        *_rates(config, rates),
+        *_rates(config, trainer, rates),
         Decision("schedule", _schedule(args), _reason("warmup_steps", config)),
         Decision("weight decay", f"{args.weight_decay:g}", _reason("weight_decay", config)),
         Decision("best checkpoint", *_selection(config, args)),
@@ -101,11 +107,30 @@ def _budget(args: TrainingArguments) -> str:
     return f"{args.max_steps} steps" if args.max_steps > 0 else f"{args.num_train_epochs:g} epochs"
 
 
-def _rates(config: FinetuneConfig, rates: LearningRates) -> tuple[Decision, ...]:
+def _layer_groups(config: FinetuneConfig, trainer: TransferTrainer) -> tuple[Decision, ...]:
+    """Shows the groups where the run tells more apart than backbone and head."""
+    groups = trainer.groups
+    if len(groups) == 2 and not trainer.unfreezing.unfreezing.changes():
+        return ()
+    unfreezing = trainer.unfreezing.unfreezing
+    first = unfreezing.first_open(len(groups))
+    shown = f"{len(groups)}, from {groups[0].name} to {groups[-1].name}"
+    return (
+        Decision("layer groups", shown, f"hf-transfer inspect --model {config.model} lists them"),
+        Decision("learning first", f"{len(first)}, from {groups[first[0]].name} on", unfreezing.describe()),
+    )
+
+
+def _rates(config: FinetuneConfig, trainer: TransferTrainer, rates: LearningRates) -> tuple[Decision, ...]:
     head = Decision("learning rate, head", f"{rates.head:g}", rates.head_reason)
     if config.strategy == "feature-extraction":
         return (head,)
-    return (Decision("learning rate, backbone", f"{rates.backbone:g}", rates.backbone_reason), head)
+    backbone = Decision("learning rate, backbone", f"{rates.backbone:g}", rates.backbone_reason)
+    if config.layer_decay is None:
+        return backbone, head
+    lowest = rates.backbone * config.layer_decay ** (len(trainer.groups) - 2)
+    decay = Decision("layer decay", f"{config.layer_decay:g}", f"from {lowest:.2g} in the first group")
+    return backbone, decay, head
 
 
 def _schedule(args: TrainingArguments) -> str:

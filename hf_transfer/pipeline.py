@@ -69,8 +69,8 @@ def finetune(config: FinetuneConfig) -> RunReport | None:
         rates = plan_rates(config, data, checkpoint)
     with clock.stage("training"):
         args = build_training_arguments(config, rates.backbone)
-        trainer = build_trainer(config, data, checkpoint, args, augmentation, rates.head, compute_metrics)
-        decisions = decide(config, data, checkpoint, args, augmentation, rates, pixels.reason)
+        trainer = build_trainer(config, data, checkpoint, args, augmentation, rates, compute_metrics)
+        decisions = decide(config, data, checkpoint, args, augmentation, trainer, rates, pixels.reason)
         if args.should_save:
             _print_start(decisions, (*data.notes, *checkpoint.notes))
         outcome = train(trainer, args)

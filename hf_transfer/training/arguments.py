@@ -48,6 +48,15 @@ STRATEGY_DEFAULTS: dict[str, dict[str, Default]] = {
     "feature-extraction": {
         "num_train_epochs": Default(6, "a linear head on frozen features settles within a few passes"),
     },
+    "partial": {
+        "num_train_epochs": Default(3, "pretrained features need few passes, and forget with many"),
+    },
+    "progressive": {
+        "num_train_epochs": Default(3, "the same budget as full fine-tuning, so that the two compare"),
+    },
+    "lp-ft": {
+        "num_train_epochs": Default(3, "the same budget as full fine-tuning, so that the two compare"),
+    },
     "full": {
         "num_train_epochs": Default(3, "pretrained features need few passes, and forget with many"),
     },

@@ -1,13 +1,16 @@
 """Optimizer parameter groups: who learns at which rate, with or without weight decay.
 
 Knows names, shapes and rates. Does not know how rates move over time (`Trainer.create_scheduler`) or why a parameter
-is frozen (`hf_transfer.training.strategies`).
+is frozen (`hf_transfer.training.frozen`).
 """
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
+
+from hf_transfer.models.layer_groups import LayerGroup
 
 NO_DECAY_SUFFIX = "no_decay"
 
@@ -23,37 +26,56 @@ def decays(parameter: nn.Parameter) -> bool:
 
 def build_parameter_groups(
     model: nn.Module,
-    head_parameter_names: Collection[str],
-    *,
-    learning_rate: float,
-    lr_head: float,
+    groups: Sequence[LayerGroup],
+    rates: Mapping[str, float],
     weight_decay: float,
+    learning: Collection[int],
 ) -> list[dict[str, Any]]:
-    """Sorts the trainable parameters into backbone and head, each with and without weight decay.
+    """Sorts parameters into optimizer groups by layer group, rate and weight decay.
+
+    Whatever learns at any time of the run is in from the start: while frozen it has no gradient, so that no optimizer
+    moves it or keeps a state for it, and the layout is the same in every phase of a run.
 
     Args:
         model (`nn.Module`):
-            The model; parameters that do not require gradients are left out.
-        head_parameter_names (`Collection[str]`):
-            Names of the parameters that learn at `lr_head`.
-        learning_rate (`float`):
-            Rate of the backbone.
-        lr_head (`float`):
-            Rate of the head.
+            The model.
+        groups (`Sequence[LayerGroup]`):
+            Its layer groups, from stem to head.
+        rates (`Mapping[str, float]`):
+            The peak learning rate of each parameter by name.
         weight_decay (`float`):
             Weight decay of the matrices and kernels.
+        learning (`Collection[int]`):
+            The numbers of the layer groups that learn at any time of the run.
 
     Returns:
-        `list[dict]`: non-empty groups with `name`, `params`, `lr` and `weight_decay`, backbone first. Every trainable
-        parameter is in exactly one of them.
+        `list[dict]`: non-empty groups with `name`, `layer_group` (the number), `params`, `lr` and `weight_decay`, in
+        the order of the layer groups. Every parameter of a group that learns is in exactly one of them.
     """
-    groups: dict[str, dict[str, Any]] = {}
-    for part, rate in (("backbone", learning_rate), ("head", lr_head)):
-        for suffix, decay in (("", weight_decay), (f"_{NO_DECAY_SUFFIX}", 0.0)):
-            name = part + suffix
-            groups[name] = {"name": name, "params": [], "lr": rate, "weight_decay": decay}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            part = "head" if name in head_parameter_names else "backbone"
-            groups[part if decays(parameter) else f"{part}_{NO_DECAY_SUFFIX}"]["params"].append(parameter)
-    return [group for group in groups.values() if group["params"]]
+    built: dict[tuple[int, float, bool], dict[str, Any]] = {}
+    parameters = dict(model.named_parameters())
+    expected = 0
+    for number in sorted(learning):
+        group = groups[number]
+        expected += len(group.parameter_names)
+        usual = _most_common(rates[name] for name in group.parameter_names)
+        for name in group.parameter_names:
+            key = (number, rates[name], decays(parameters[name]))
+            if key not in built:
+                label = group.name if rates[name] == usual else f"{group.name} at {rates[name]:g}"
+                built[key] = {
+                    "name": label if key[2] else f"{label}_{NO_DECAY_SUFFIX}",
+                    "layer_group": number,
+                    "params": [],
+                    "lr": rates[name],
+                    "weight_decay": weight_decay if key[2] else 0.0,
+                }
+            built[key]["params"].append(parameters[name])
+    placed = sum(len(group["params"]) for group in built.values())
+    assert placed == expected, f"{placed} of {expected} parameters are in a group"
+    return list(built.values())
+
+
+def _most_common(rates: Iterable[float]) -> float | None:
+    counts = Counter(rates).most_common(1)
+    return counts[0][0] if counts else None

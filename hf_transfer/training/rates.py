@@ -13,6 +13,7 @@ from hf_transfer.config import FinetuneConfig
 from hf_transfer.data.image_data import ImageData
 from hf_transfer.data.image_dataset import ImageClassificationDataset
 from hf_transfer.data.transforms import build_eval_transform
+from hf_transfer.errors import UserError
 from hf_transfer.models.checkpoint import Checkpoint
 from hf_transfer.training.arguments import RATE_DEFAULTS, Default
 from hf_transfer.training.head_rate import measured_head_rate
@@ -48,7 +49,7 @@ def plan_rates(config: FinetuneConfig, data: ImageData, checkpoint: Checkpoint) 
     Returns:
         [`LearningRates`]
     """
-    given = config.training.get("learning_rate")
+    given = _given_rate(config)
     backbone = Default(float(given), YOURS) if given is not None else _backbone_default(config, checkpoint.model)
     head = _head_rate(config, data, checkpoint, backbone)
     if config.strategy == "feature-extraction":
@@ -63,8 +64,21 @@ def _backbone_default(config: FinetuneConfig, model: nn.Module) -> Default:
     return RATE_DEFAULTS["backbone with BatchNorm" if has_batch_norm else "backbone"]
 
 
-def _head_rate(config: FinetuneConfig, data: ImageData, checkpoint: Checkpoint, backbone: Default) -> Default:
+def _given_rate(config: FinetuneConfig) -> float | None:
     given = config.training.get("learning_rate")
+    if config.lr_backbone is None:
+        return given
+    if given is not None:
+        raise UserError("--learning_rate and --lr_backbone are two names for one rate.", hint="only --lr_backbone")
+    if config.strategy == "feature-extraction":
+        raise UserError(
+            "--lr_backbone: --strategy feature-extraction does not train the backbone.", hint="--lr_head for the head"
+        )
+    return config.lr_backbone
+
+
+def _head_rate(config: FinetuneConfig, data: ImageData, checkpoint: Checkpoint, backbone: Default) -> Default:
+    given = _given_rate(config)
     if config.lr_head is not None:
         return Default(config.lr_head, YOURS)
     if config.strategy == "scratch" or (given is not None and config.strategy == "feature-extraction"):

@@ -26,10 +26,15 @@ from hf_transfer.data.transforms import (
 )
 from hf_transfer.errors import UserError, nearest
 from hf_transfer.models.checkpoint import Checkpoint
+from hf_transfer.models.layer_groups import LayerGroup, layer_groups
+from hf_transfer.models.two_groups import backbone_and_head
 from hf_transfer.training.arguments import EARLY_STOPPING_PATIENCE
 from hf_transfer.training.callbacks import EvaluationLineCallback, FiniteLossCallback, PlainEvaluationLineCallback
 from hf_transfer.training.history import epoch_history
+from hf_transfer.training.layer_rates import parameter_rates
 from hf_transfer.training.loss import balanced_class_weights
+from hf_transfer.training.rates import LearningRates
+from hf_transfer.training.strategies import Unfreezing
 from hf_transfer.training.trainer import TransferTrainer
 
 
@@ -52,7 +57,7 @@ def build_trainer(
     checkpoint: Checkpoint,
     args: TrainingArguments,
     augmentation: AugmentationSettings,
-    lr_head: float,
+    rates: LearningRates,
     compute_metrics: Callable,
 ) -> TransferTrainer:
     """Puts data, checkpoint and arguments into a `TransferTrainer`."""
@@ -63,6 +68,7 @@ def build_trainer(
         )
     _check_best_metric(args, compute_metrics, len(data.label_names))
     processor = checkpoint.image_processor
+    groups = planned_groups(config, checkpoint)
     weights = balanced_class_weights(data.class_counts("train")) if config.class_weights == "balanced" else None
     trainer = TransferTrainer(
         model=checkpoint.model,
@@ -75,9 +81,9 @@ def build_trainer(
         processing_class=processor,
         compute_metrics=compute_metrics,
         callbacks=[FiniteLossCallback(), *_early_stopping(config, args)],
-        strategy=config.strategy,
-        lr_head=lr_head,
-        head_parameter_names=checkpoint.head_parameter_names,
+        strategy=planned_unfreezing(config, rates),
+        groups=groups,
+        rates=parameter_rates(groups, rates, config.layer_decay, config.lr_groups),
         class_weights=weights,
         channels_last=wants_channels_last(config, checkpoint.model),
         train_collator=_mixing_collator(augmentation, len(data.label_names), args.seed),
@@ -85,6 +91,28 @@ def build_trainer(
     trainer.remove_callback(PrinterCallback if args.disable_tqdm else ProgressCallback)
     trainer.add_callback(PlainEvaluationLineCallback() if args.disable_tqdm else EvaluationLineCallback())
     return trainer
+
+
+def planned_groups(config: FinetuneConfig, checkpoint: Checkpoint) -> tuple[LayerGroup, ...]:
+    """Returns the layer groups of a run: backbone and head, or as fine as the user's wishes need them."""
+    by_group = config.strategy in ("partial", "progressive") or config.layer_decay is not None or config.lr_groups
+    if not by_group and config.granularity == "auto":
+        return backbone_and_head(checkpoint.model, checkpoint.head_parameter_names)
+    return layer_groups(checkpoint.model, None if config.granularity == "auto" else config.granularity)
+
+
+def planned_unfreezing(config: FinetuneConfig, rates: LearningRates) -> Unfreezing:
+    """Returns which groups learn when."""
+    return Unfreezing(
+        strategy=config.strategy,
+        train_last=config.train_last,
+        unfreeze_every=config.unfreeze_every,
+        unfreeze_at=config.unfreeze_at,
+        unfreeze_on_plateau=config.unfreeze_on_plateau,
+        probe=config.probe,
+        # After the probe the head is no longer fresh: it goes on at the backbone's rate.
+        head_peak_after_probe=rates.backbone / rates.head,
+    )
 
 
 def train(trainer: TransferTrainer, args: TrainingArguments) -> TrainingOutcome:

@@ -1,53 +1,262 @@
-"""Which parameters a strategy trains, and how what is frozen stays exactly as it was.
+"""What each strategy trains and when: from the wishes of a user to a schedule of layer groups.
 
-Knows `feature-extraction`, `full` and `scratch`. Does not know learning rates
-(`hf_transfer.training.parameter_groups`) or where fresh weights come from (`hf_transfer.models.checkpoint`). Schedules
-that open groups one after the other belong here too, once layer groups exist.
+Knows the strategies and their options. Does not know models, parameters or rates, only how many layer groups there are
+and how long the run is.
 """
 
-from collections.abc import Collection
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
-from torch import nn
+from hf_transfer.errors import UserError
+from hf_transfer.training.schedule import Schedule, Segment
+
+_DURATION = re.compile(r"(?P<count>\d+(\.\d+)?)\s*(?P<unit>epochs?|steps?)?")
+PARTIAL_SHARE = 0.25
+"""Share of the backbone's groups that `partial` trains."""
+PROGRESSIVE_SHARE = 0.5
+"""Share of the run after which `progressive` has opened everything."""
+PROBE_SHARE = 1 / 3
+"""Share of the run in which `lp-ft` trains the head alone."""
 
 
-def freeze_for_strategy(model: nn.Module, strategy: str, head_parameter_names: Collection[str]) -> None:
-    """Sets `requires_grad` of every parameter as the strategy asks.
+@dataclass(frozen=True)
+class RunLength:
+    """How long a run is, and how many steps the warm-up of a stretch of it takes."""
+
+    total_steps: int
+    steps_per_epoch: int
+    warmup_steps: Callable[[int], int]
+    """From the number of steps of a stretch to those of its warm-up (`TrainingArguments.get_warmup_steps`)."""
+
+    def segment(self, start: int, end: int, peak: float = 1.0) -> Segment:
+        """Returns the segment from `start` to `end`, whose warm-up takes at most half of it."""
+        length = end - start
+        return Segment(start, end, min(self.warmup_steps(length), length if start == 0 else length // 2), peak)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unfreezing:
+    """Which groups a run trains, in the user's words.
 
     Args:
-        model (`nn.Module`):
-            The model, changed in place.
-        strategy (`str`):
-            `feature-extraction` opens the head alone; `full` and `scratch` open everything.
-        head_parameter_names (`Collection[str]`):
-            Names of the parameters of the head.
+        strategy (`str`, *optional*, defaults to `"full"`):
+            `feature-extraction` trains the head alone; `partial` the head and the last groups; `full` and `scratch`
+            everything; `progressive` the head first and then group by group from the last to the first (ULMFiT, Howard
+            and Ruder 2018, section 3.3); `lp-ft` the head first and then everything (Kumar et al. 2022).
+        train_last (`int`, *optional*):
+            For `partial`: how many groups besides the head; a quarter of them when left out.
+        unfreeze_every (`str` or `float`, *optional*):
+            For `progressive`: the time between two thaws, in epochs (`1`, `0.5 epochs`) or steps (`200 steps`). When
+            left out, the thaws are spread evenly over the first half of the run.
+        unfreeze_at (`Sequence[str]`, *optional*):
+            For `progressive`: when each group thaws, from the last of the backbone to the first; groups without an
+            entry stay frozen.
+        unfreeze_on_plateau (`int`, *optional*):
+            For `progressive`: thaw the next group when this many evaluations brought no better one.
+        probe (`str` or `float`, *optional*):
+            For `lp-ft`: how long the head is trained alone; a third of the run when left out.
+        head_peak_after_probe (`float`, *optional*, defaults to 1):
+            For `lp-ft`: the share of the head's peak rate in the second part, where the head is no longer fresh.
     """
-    head_only = strategy == "feature-extraction"
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(not head_only or name in head_parameter_names)
+
+    strategy: Literal["feature-extraction", "partial", "progressive", "lp-ft", "full", "scratch"] = "full"
+    train_last: int | None = None
+    unfreeze_every: str | float | None = None
+    unfreeze_at: Sequence[str | float] | None = None
+    unfreeze_on_plateau: int | None = None
+    probe: str | float | None = None
+    head_peak_after_probe: float = 1.0
+
+    def __post_init__(self) -> None:
+        _refuse_misplaced(self)
+
+    def changes(self) -> bool:
+        """Tells whether the groups that learn change during the run."""
+        return self.strategy in ("progressive", "lp-ft")
+
+    def describe(self) -> str:
+        """Returns in a few words which groups learn later."""
+        if self.strategy == "lp-ft":
+            return f"then everything after {self.probe}" if self.probe else "then everything after a third of the run"
+        if self.strategy != "progressive":
+            return "from the first step to the last"
+        if self.unfreeze_on_plateau is not None:
+            return f"then a group after {self.unfreeze_on_plateau} evaluations without a better one"
+        if self.unfreeze_at is not None:
+            return f"then a group at {', '.join(str(time) for time in self.unfreeze_at)}"
+        if self.unfreeze_every is not None:
+            return f"then a group every {self.unfreeze_every}"
+        return "then group by group, all within the first half of the run"
+
+    def first_open(self, num_groups: int) -> tuple[int, ...]:
+        """Returns the numbers of the groups that learn at the first step, whatever the length of the run.
+
+        Raises:
+            UserError: if `train_last` asks for more groups than there are.
+        """
+        if self.strategy in ("full", "scratch"):
+            return tuple(range(num_groups))
+        trained = self._partial_groups(num_groups - 1) if self.strategy == "partial" else 0
+        return tuple(range(num_groups - 1 - trained, num_groups))
+
+    def schedule(self, num_groups: int, run: RunLength, shape: str) -> Schedule:
+        """Returns the schedule of a run.
+
+        Args:
+            num_groups (`int`):
+                How many layer groups there are, the head included.
+            run (`RunLength`):
+                How long the run is.
+            shape (`str`):
+                A key of `hf_transfer.training.schedule.SHAPES`.
+
+        Returns:
+            `Schedule`
+
+        Raises:
+            UserError: if the options ask for more groups than there are, or for times that cannot be.
+        """
+        whole = run.segment(0, run.total_steps)
+        backbone = num_groups - 1
+        if self.strategy in ("full", "scratch"):
+            segments: list[tuple[Segment, ...]] = [(whole,)] * num_groups
+        elif self.strategy == "feature-extraction":
+            segments = [()] * backbone + [(whole,)]
+        elif self.strategy == "partial":
+            trained = self._partial_groups(backbone)
+            segments = [()] * (backbone - trained) + [(whole,)] * (trained + 1)
+        elif self.strategy == "lp-ft":
+            probe = self._probe_steps(run)
+            tuned = run.segment(probe, run.total_steps)
+            head = (run.segment(0, probe), run.segment(probe, run.total_steps, self.head_peak_after_probe))
+            segments = [(tuned,)] * backbone + [head]
+        else:
+            starts = self._thaw_steps(backbone, run)
+            thawed = [() if start is None else (run.segment(start, run.total_steps),) for start in starts]
+            segments = [*thawed, (whole,)]
+        return Schedule(tuple(segments), shape, run.total_steps)
+
+    def _partial_groups(self, backbone: int) -> int:
+        if self.train_last is None:
+            return max(1, round(PARTIAL_SHARE * backbone))
+        if not 1 <= self.train_last <= backbone:
+            raise UserError(
+                f"--train_last {self.train_last}: the backbone has {backbone} groups.",
+                allowed=f"1 to {backbone}",
+                hint="hf-transfer inspect --model MODEL lists them; `--strategy full` trains all of them",
+            )
+        return self.train_last
+
+    def _probe_steps(self, run: RunLength) -> int:
+        steps = round(PROBE_SHARE * run.total_steps) if self.probe is None else _steps("probe", self.probe, run)
+        if not 1 <= steps < run.total_steps:
+            raise UserError(
+                f"--probe {self.probe}: that is {steps} of the run's {run.total_steps} steps.",
+                allowed="a part of the run, such as 1 (epoch) or `100 steps`",
+            )
+        return steps
+
+    def _thaw_steps(self, backbone: int, run: RunLength) -> list[int | None]:
+        """Returns when each group of the backbone thaws, from the stem on; `None` for never, or not by the clock."""
+        if self.unfreeze_on_plateau is not None:
+            return [None] * backbone
+        if self.unfreeze_at is not None:
+            return self._listed_thaws(backbone, run)
+        if self.unfreeze_every is not None:
+            every = float(_steps("unfreeze_every", self.unfreeze_every, run))
+        else:
+            every = PROGRESSIVE_SHARE * run.total_steps / backbone
+        steps = [math.ceil(every * place) for place in range(1, backbone + 1)]
+        return [step if step < run.total_steps else None for step in reversed(steps)]
+
+    def _listed_thaws(self, backbone: int, run: RunLength) -> list[int | None]:
+        steps = [_steps("unfreeze_at", time, run, least=0) for time in self.unfreeze_at or ()]
+        words = " ".join(str(time) for time in self.unfreeze_at or ())
+        if len(steps) > backbone:
+            raise UserError(
+                f"--unfreeze_at {words}: {len(steps)} times for {backbone} groups besides the head.",
+                hint="hf-transfer inspect --model MODEL lists the groups",
+            )
+        if steps != sorted(steps) or steps[-1] >= run.total_steps:
+            raise UserError(
+                f"--unfreeze_at {words}: these are the steps {', '.join(map(str, steps))} of {run.total_steps}.",
+                allowed="times that rise and lie within the run",
+            )
+        return [*[None] * (backbone - len(steps)), *reversed(steps)]
 
 
-def frozen_modules(model: nn.Module, open_modules: Collection[nn.Module] = ()) -> tuple[nn.Module, ...]:
-    """Returns the modules that a train step must leave in evaluation mode.
-
-    Frozen means more than no gradient: BatchNorm must not gather statistics of the new images, and dropout and
-    stochastic depth must not blur features that cannot adapt. A module is frozen when none of the parameters in it
-    trains and it is neither in `open_modules` nor around one of them.
+def judged_evaluations(
+    log_history: Sequence[dict[str, Any]], metric: str | None, greater_is_better: bool | None
+) -> list[tuple[int, float]]:
+    """Returns step and score of each evaluation in a Trainer's log; the higher the score the better.
 
     Args:
-        model (`nn.Module`):
-            The model after `freeze_for_strategy`.
-        open_modules (`Collection[nn.Module]`, *optional*):
-            Modules without parameters that belong to the open part, such as the dropout before the head.
-
-    Returns:
-        `tuple[nn.Module, ...]`: empty when every parameter trains.
+        log_history (`Sequence[dict]`):
+            `trainer.state.log_history`.
+        metric (`str`, *optional*):
+            `TrainingArguments.metric_for_best_model`; the loss when left out.
+        greater_is_better (`bool`, *optional*):
+            `TrainingArguments.greater_is_better`; by the name of the metric when left out.
     """
-    if all(parameter.requires_grad for parameter in model.parameters()):
-        return ()
-    return tuple(module for module in model.modules() if not _is_open(module, open_modules))
+    name = f"eval_{(metric or 'loss').removeprefix('eval_')}"
+    rises = not name.endswith("loss") if greater_is_better is None else greater_is_better
+    return [
+        (int(entry["step"]), float(entry[name]) if rises else -float(entry[name]))
+        for entry in log_history
+        if name in entry
+    ]
 
 
-def _is_open(module: nn.Module, open_modules: Collection[nn.Module]) -> bool:
-    return any(parameter.requires_grad for parameter in module.parameters()) or any(
-        inner is kept for kept in open_modules for inner in module.modules()
-    )
+def plateaus(evaluations: Sequence[tuple[int, float]], patience: int) -> list[int]:
+    """Returns the steps at which `patience` evaluations in a row were no better; counting starts anew."""
+    steps, best, waited = [], -math.inf, 0
+    for step, score in evaluations:
+        waited = 0 if score > best else waited + 1
+        best = max(best, score)
+        if waited == patience:
+            steps.append(step)
+            waited = 0
+    return steps
+
+
+def _steps(option: str, time: str | float, run: RunLength, least: int = 1) -> int:
+    """Returns a time in optimizer steps; a bare number counts epochs."""
+    match = _DURATION.fullmatch(str(time).strip())
+    if match is None:
+        raise UserError(
+            f"--{option} {time}",
+            allowed="a number of epochs or steps",
+            hint=f"--{option} 1, or --{option} '200 steps'",
+        )
+    in_steps = (match["unit"] or "").startswith("step")
+    steps = round(float(match["count"]) * (1 if in_steps else run.steps_per_epoch))
+    if steps < least:
+        raise UserError(f"--{option} {time}: that is less than one step.", allowed=f"{least} step or more")
+    return steps
+
+
+def _refuse_misplaced(unfreezing: Unfreezing) -> None:
+    """Raises where an option was given that belongs to another strategy, or two that exclude each other."""
+    homes = {
+        "train_last": "partial",
+        "unfreeze_every": "progressive",
+        "unfreeze_at": "progressive",
+        "unfreeze_on_plateau": "progressive",
+        "probe": "lp-ft",
+    }
+    given = [option for option in homes if getattr(unfreezing, option) is not None]
+    for option in given:
+        if homes[option] != unfreezing.strategy:
+            raise UserError(
+                f"--{option} belongs to --strategy {homes[option]}, and the strategy is {unfreezing.strategy}.",
+                hint=f"--strategy {homes[option]}, or leave --{option} out",
+            )
+    if len(given) > 1:
+        raise UserError(
+            f"{' and '.join(f'--{option}' for option in given)} exclude each other.", hint=f"only --{given[0]}"
+        )
+    if unfreezing.unfreeze_on_plateau is not None and unfreezing.unfreeze_on_plateau < 1:
+        raise UserError(f"--unfreeze_on_plateau {unfreezing.unfreeze_on_plateau}", allowed="1 evaluation or more")

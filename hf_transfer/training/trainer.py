@@ -1,39 +1,53 @@
 """`TransferTrainer`: Trainer with the hooks that transfer learning needs.
 
 Knows which Trainer hook each concern hangs on. Each concern itself lives next door: the loss in `loss`, optimizer
-groups in `parameter_groups`, what is frozen in `strategies`, strict reloading in `weights`, the order of the images in
-`hf_transfer.data.sampling`. Trainer's loop is used as it is.
+groups in `parameter_groups`, what learns when in `strategies` and `schedule`, thawing in `unfreezing`, strict
+reloading in `weights`, the order of the images in `hf_transfer.data.sampling`. Trainer's loop is used as it is.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel, Trainer
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import PreTrainedModel, SchedulerType, Trainer
 from transformers.trainer_optimizer import is_optimizer_factory
 
 from hf_transfer.data.image_dataset import ImageClassificationDataset
 from hf_transfer.data.sampling import WholeBatchSampler
-from hf_transfer.models.head import find_head, find_head_dropout
+from hf_transfer.errors import UserError
+from hf_transfer.models.head import find_head
+from hf_transfer.models.layer_groups import LayerGroup, layer_groups
+from hf_transfer.models.two_groups import backbone_and_head
 from hf_transfer.training.loss import classification_loss
-from hf_transfer.training.parameter_groups import build_parameter_groups
-from hf_transfer.training.strategies import freeze_for_strategy, frozen_modules
+from hf_transfer.training.parameter_groups import NO_DECAY_SUFFIX, build_parameter_groups
+from hf_transfer.training.schedule import SHAPES
+from hf_transfer.training.strategies import RunLength, Unfreezing
+from hf_transfer.training.unfreezing import ProgressiveUnfreezeCallback
 from hf_transfer.training.weights import reload_weights
 
 # Optimizers such as GaLore, LOMO and Apollo choose their own parameters (`Trainer.create_optimizer`); Trainer's
 # groups, one rate for all, are then the only ones to be had.
 _BRING_OWN_PARAMETERS = {"params", "model", "optimizer_dict"}
+# Strategies for which backbone and head are groups enough.
+_WHOLE_BACKBONE = ("feature-extraction", "full", "scratch", "lp-ft")
 
 
 class TransferTrainer(Trainer):
-    """Fine-tunes an image classifier: frozen or not, at one rate for the backbone and another for the head.
+    """Fine-tunes an image classifier: group by group, each at a rate of its own.
 
     Args:
         *args, **kwargs:
             As for `transformers.Trainer`.
-        strategy (`str`, *optional*, defaults to `"full"`):
-            `feature-extraction`, `full` or `scratch`.
+        strategy (`str` or `Unfreezing`, *optional*, defaults to `"full"`):
+            Which layer groups learn when; a name stands for that strategy with its defaults.
+        groups (`Sequence[LayerGroup]`, *optional*):
+            The layer groups from stem to head. When left out, backbone and head where the strategy needs no more, else
+            those of `hf_transfer.models.layer_groups`.
+        rates (`Mapping[str, float]`, *optional*):
+            Peak learning rate of every parameter by name; `lr_head` for the last group and `args.learning_rate` for
+            all others when left out.
         lr_head (`float`, *optional*):
             Learning rate of the head; `args.learning_rate` when left out.
         head_parameter_names (`Collection[str]`, *optional*):
@@ -49,7 +63,9 @@ class TransferTrainer(Trainer):
     def __init__(
         self,
         *args: Any,
-        strategy: str = "full",
+        strategy: str | Unfreezing = "full",
+        groups: Sequence[LayerGroup] | None = None,
+        rates: Mapping[str, float] | None = None,
         lr_head: float | None = None,
         head_parameter_names: Collection[str] | None = None,
         class_weights: torch.Tensor | None = None,
@@ -58,18 +74,22 @@ class TransferTrainer(Trainer):
         **kwargs: Any,
     ):
         model: PreTrainedModel = kwargs["model"] if "model" in kwargs else args[0]
-        self.head_parameter_names = tuple(find_head(model) if head_parameter_names is None else head_parameter_names)
-        self.strategy = strategy
+        unfreezing = strategy if isinstance(strategy, Unfreezing) else Unfreezing(strategy=strategy)  # type: ignore
+        self.groups = tuple(_default_groups(model, unfreezing, head_parameter_names) if groups is None else groups)
+        self.given_rates = rates
         self.lr_head = lr_head
         self.class_weights = class_weights
         self.train_collator = train_collator
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        freeze_for_strategy(model, strategy, self.head_parameter_names)
         nn.Module.to(model, memory_format=self.memory_format)
         super().__init__(*args, **kwargs)
         # The loss below is already divided by the images of the whole optimizer step.
         self.loss_is_scaled_for_ga = True
-        self._frozen_modules = frozen_modules(model, find_head_dropout(model, self.head_parameter_names))
+        self.unfreezing = ProgressiveUnfreezeCallback(self, unfreezing, self.groups)
+        # First of all callbacks, so that the others see a step as it is going to be.
+        self.callback_handler.callbacks.insert(0, self.unfreezing)
+        self.unfreezing.open(unfreezing.first_open(len(self.groups)))
+        refuse_unsupported(self)
 
     # Data
 
@@ -124,8 +144,7 @@ class TransferTrainer(Trainer):
             loss = classification_loss(logits, labels, len(labels))
             return (loss, {"logits": logits}) if return_outputs else loss
         # `Trainer.training_step` has just called `model.train()`, on every micro-batch.
-        for module in self._frozen_modules:
-            module.training = False
+        self.unfreezing.keep_frozen_still()
         logits = self._forward(model, inputs)
         weights = None if self.class_weights is None else self.class_weights.to(logits.device)
         loss = classification_loss(
@@ -145,6 +164,12 @@ class TransferTrainer(Trainer):
 
     # Optimizer
 
+    def set_initial_training_values(self, args, dataloader, *rest: Any, **kwargs: Any):
+        """Makes the schedule as soon as the number of steps is known, before the model is wrapped."""
+        values = super().set_initial_training_values(args, dataloader, *rest, **kwargs)
+        self._plan_schedule(total_steps=values[6], steps_per_epoch=values[1])
+        return values
+
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:
         opt_model: Any = self.model if model is None else model
         if self.optimizer is not None:
@@ -153,20 +178,63 @@ class TransferTrainer(Trainer):
         if is_optimizer_factory(optimizer_class) or _BRING_OWN_PARAMETERS & optimizer_kwargs.keys():
             return super().create_optimizer(model)
         groups = build_parameter_groups(
-            opt_model,
-            self.head_parameter_names,
-            learning_rate=self.args.learning_rate,
-            lr_head=self.args.learning_rate if self.lr_head is None else self.lr_head,
-            weight_decay=self.args.weight_decay,
+            opt_model, self.groups, self.peak_rates(), self.args.weight_decay, self.unfreezing.ever_open()
         )
         self.optimizer = optimizer_class(groups, **optimizer_kwargs)
         return self.optimizer
 
+    def peak_rates(self) -> dict[str, float]:
+        """Returns the peak learning rate of every parameter by name."""
+        if self.given_rates is not None:
+            return dict(self.given_rates)
+        head = self.args.learning_rate if self.lr_head is None else self.lr_head
+        return {
+            name: head if group is self.groups[-1] else self.args.learning_rate
+            for group in self.groups
+            for name in group.parameter_names
+        }
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):
+        """Builds a scheduler that asks the unfreezing schedule for the rate of each group.
+
+        Schedules of transformers that have no shape here serve strategies whose open groups never change.
+        """
+        target: Any = self.optimizer if optimizer is None else optimizer
+        if self.lr_scheduler is not None or not self._follows_schedule(target):
+            return super().create_scheduler(num_training_steps, optimizer)
+        factors = [self._factor_of(group["layer_group"]) for group in target.param_groups]
+        self.lr_scheduler = LambdaLR(target, factors)
+        self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def _factor_of(self, layer_group: int) -> Callable[[int], float]:
+        def factor(step: int) -> float:
+            schedule = self.unfreezing.schedule
+            assert schedule is not None
+            return schedule.factor(layer_group, step)
+
+        return factor
+
+    def _follows_schedule(self, optimizer: torch.optim.Optimizer) -> bool:
+        return self._shape() in SHAPES and all("layer_group" in group for group in optimizer.param_groups)
+
+    def _shape(self) -> str:
+        return SchedulerType(self.args.lr_scheduler_type).value
+
+    def _plan_schedule(self, total_steps: int, steps_per_epoch: int) -> None:
+        shape = self._shape()
+        warmup = (lambda length: 0) if shape == "constant" else self.args.get_warmup_steps
+        # Where transformers makes the schedule, ours says only which groups are open.
+        known = shape if shape in SHAPES else "constant"
+        self.unfreezing.plan(RunLength(total_steps, steps_per_epoch, warmup), known)
+        self.unfreezing.apply(0)
+
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Adds the learning rate of every parameter group, where Trainer reports that of the first."""
+        """Adds the learning rate of every layer group, where Trainer reports that of the first parameter group."""
         if "learning_rate" in logs and self.optimizer is not None:
             for index, group in enumerate(self.optimizer.param_groups):
-                logs[f"learning_rate/{group.get('name', index)}"] = float(group["lr"])
+                name = str(group.get("name", index)).removesuffix(f"_{NO_DECAY_SUFFIX}")
+                logs[f"learning_rate/{name}"] = float(group["lr"])
         super().log(logs, *args, **kwargs)
 
     # Weights from disk
@@ -190,3 +258,33 @@ class TransferTrainer(Trainer):
         folder = self.state.best_model_checkpoint
         assert folder is not None, "Trainer calls this only with a best checkpoint"
         return folder
+
+
+def _default_groups(
+    model: PreTrainedModel, unfreezing: Unfreezing, head_parameter_names: Collection[str] | None
+) -> tuple[LayerGroup, ...]:
+    if unfreezing.strategy in _WHOLE_BACKBONE:
+        return backbone_and_head(model, find_head(model) if head_parameter_names is None else head_parameter_names)
+    return layer_groups(model)
+
+
+def refuse_unsupported(trainer: TransferTrainer) -> None:
+    """Raises where groups would have to thaw under something that cannot let them."""
+    strategy = trainer.unfreezing.unfreezing.strategy
+    if not trainer.unfreezing.unfreezing.changes():
+        return
+    if trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled:
+        name = "DeepSpeed" if trainer.is_deepspeed_enabled else "FSDP"
+        raise UserError(
+            f"--strategy {strategy} thaws layers during the run, and {name} fixes what it shards and reduces at the "
+            "start.",
+            allowed="feature-extraction, partial, full, scratch",
+            hint="a multi-GPU (DDP) configuration of accelerate, or --strategy full --layer_decay 0.75",
+        )
+    if SchedulerType(trainer.args.lr_scheduler_type).value not in SHAPES:
+        raise UserError(
+            f"--lr_scheduler_type {trainer.args.lr_scheduler_type}: --strategy {strategy} gives each group a schedule "
+            "of its own.",
+            allowed=", ".join(SHAPES),
+            hint="--lr_scheduler_type cosine",
+        )

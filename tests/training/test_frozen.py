@@ -8,7 +8,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from hf_transfer.models.head import find_head
-from hf_transfer.training.strategies import frozen_modules
+from hf_transfer.models.two_groups import backbone_and_head
+from hf_transfer.training.frozen import frozen_modules
 from tests.models.families import build_tiny_model
 from tests.training.tiny_run import tiny_model, tiny_trainer
 
@@ -67,12 +68,14 @@ def test_dropout_before_the_head_stays_on_and_the_rest_is_off(tmp_path: Path):
 
 
 def test_nothing_is_frozen_when_everything_trains():
-    assert frozen_modules(build_tiny_model("vit")) == ()
+    model = build_tiny_model("vit")
+    assert frozen_modules(model, backbone_and_head(model, find_head(model)), (0, 1)) == ()
 
 
 def test_optimizer_holds_the_head_alone(tmp_path: Path):
     model = tiny_model("vit")
     trainer = tiny_trainer(model, tmp_path, strategy="feature-extraction")
-    groups = trainer.create_optimizer().param_groups
+    trainer.train()
+    groups = trainer.optimizer.param_groups
     held = {id(parameter) for group in groups for parameter in group["params"]}
     assert held == {id(dict(model.named_parameters())[name]) for name in find_head(model)}

@@ -65,6 +65,8 @@ def tiny_trainer(
             "compute_metrics",
             "channels_last",
             "callbacks",
+            "groups",
+            "rates",
         )
         if name in settings
     }
@@ -82,7 +84,7 @@ def tiny_trainer(
         "disable_tqdm": True,
         "save_strategy": "no",
     }
-    processor = tiny_image_processor(model_type)
+    processor = settings.pop("processor", None) or tiny_image_processor(model_type)
     return TransferTrainer(
         model=model,
         args=TrainingArguments(output_dir=str(output_dir), **(defaults | settings)),

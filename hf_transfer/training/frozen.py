@@ -1,0 +1,57 @@
+"""Frozen groups: no gradient, no statistics, no dropout, and thawed again without a trace.
+
+Knows how a set of open groups is put on a model. Does not know which groups are open when
+(`hf_transfer.training.schedule`).
+"""
+
+from collections.abc import Collection, Sequence
+
+from torch import nn
+
+from hf_transfer.models.layer_groups import LayerGroup
+
+
+def open_groups(model: nn.Module, groups: Sequence[LayerGroup], open_numbers: Collection[int]) -> None:
+    """Sets `requires_grad` of every parameter: on in the open groups, off elsewhere.
+
+    Autograd then neither keeps activations nor runs backward below the lowest open group. Gradients that frozen
+    parameters still hold are dropped, so that no optimizer touches them.
+    """
+    parameters = dict(model.named_parameters())
+    for number, group in enumerate(groups):
+        for name in group.parameter_names:
+            parameters[name].requires_grad_(number in open_numbers)
+            if number not in open_numbers:
+                parameters[name].grad = None
+
+
+def frozen_modules(
+    model: nn.Module, groups: Sequence[LayerGroup], open_numbers: Collection[int]
+) -> tuple[nn.Module, ...]:
+    """Returns the modules that a train step must leave in evaluation mode.
+
+    Frozen means more than no gradient: BatchNorm must not gather statistics of the new images, and dropout and
+    stochastic depth must not blur features that cannot adapt. A module is open when it belongs to an open group or
+    holds a module or a parameter of one.
+
+    Args:
+        model (`nn.Module`):
+            The model after [`open_groups`].
+        groups (`Sequence[LayerGroup]`):
+            Its layer groups.
+        open_numbers (`Collection[int]`):
+            The numbers of the open ones.
+
+    Returns:
+        `tuple[nn.Module, ...]`: empty when every group is open.
+    """
+    if len(open_numbers) == len(groups):
+        return ()
+    opened = {model.get_submodule(name) for number in open_numbers for name in groups[number].module_names}
+    return tuple(module for module in model.modules() if not _is_open(module, opened))
+
+
+def _is_open(module: nn.Module, opened: Collection[nn.Module]) -> bool:
+    return any(parameter.requires_grad for parameter in module.parameters()) or any(
+        inner in opened for inner in module.modules()
+    )

@@ -1,0 +1,168 @@
+"""Chains of modules that run one after the other, and how they divide a network into stages and blocks.
+
+Knows lists, sequences and siblings with numbered names, and where a residual connection forbids a division. Does not
+know which parameters lie where (`hf_transfer.models.layer_groups`).
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from hf_transfer.models.execution_order import Execution
+
+MOST = 0.5
+"""Share of the backbone's weights that its outermost chain has to hold."""
+NEARLY_ALL = 0.8
+"""Share above which one element of a chain is the network itself, and the chain around it no division of it."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """An element of a chain, and the operations from its first to the last before the next begins."""
+
+    name: str
+    path: str
+    """The module, or the first of several."""
+    first: int
+    last: int
+    size: int | None
+    """Positions of what it returns; `None` where that is no feature map."""
+
+
+def chain_units(model: nn.Module, execution: Execution, head: Collection[str]) -> list[Unit]:
+    """Returns the elements of the outermost chain that holds most of the backbone."""
+    backbone = sum(p.numel() for name, p in model.named_parameters() if name not in head)
+    chains = [chain for name, module in model.named_modules() for chain in _chains_in(name, module, execution, head)]
+    heavy = [chain for chain in chains if _weight(model, chain) >= MOST * backbone]
+    for chain in heavy:  # outermost first, as named_modules goes
+        if not _is_wrapping(model, chain, heavy):
+            return [_unit(element, execution) for element in chain]
+    return [_unit(element, execution) for element in _children(model, execution, head)]
+
+
+def _chains_in(name: str, module: nn.Module, execution: Execution, head: Collection[str]) -> Iterator[tuple[str, ...]]:
+    """Returns the chains whose elements are children of a module, by name."""
+    prefix = f"{name}." if name else ""
+    series: dict[str, list[str]] = defaultdict(list)
+    for child_name, _ in module.named_children():
+        if isinstance(module, nn.ModuleList | nn.Sequential | nn.ModuleDict):
+            series[""].append(prefix + child_name)
+        elif numbered := re.fullmatch(r"(.*?)_?\d+", child_name):
+            series[numbered[1]].append(prefix + child_name)
+    modules = dict(module.named_children())
+    for names in series.values():
+        elements = [
+            element
+            for element in names
+            if _is_element(element, modules[element.removeprefix(prefix)], execution, head)
+        ]
+        if len(elements) > 1 and _run_in_turn(elements, execution):
+            yield tuple(elements)
+
+
+def _is_element(name: str, module: nn.Module, execution: Execution, head: Collection[str]) -> bool:
+    """Tells whether a module can be a link of a chain: made of modules, run, with weights, none of them the head's."""
+    owned = [f"{name}.{inner}" for inner, _ in module.named_parameters()]
+    first, last = execution.spans.get(name, (0, -1))
+    return bool(owned) and last >= first and bool(list(module.children())) and not set(owned) & set(head)
+
+
+def _run_in_turn(elements: Sequence[str], execution: Execution) -> bool:
+    spans = [execution.spans[element] for element in elements]
+    return all(before[1] < after[0] for before, after in zip(spans, spans[1:], strict=False))
+
+
+def _weight(model: nn.Module, chain: Sequence[str]) -> int:
+    return sum(p.numel() for element in chain for p in model.get_submodule(element).parameters())
+
+
+def _is_wrapping(model: nn.Module, chain: Sequence[str], chains: Sequence[Sequence[str]]) -> bool:
+    """Tells whether nearly all of a chain lies in one of its elements that is divided further."""
+    heaviest = max(chain, key=lambda element: _weight(model, [element]))
+    inner = [other for other in chains if all(element.startswith(f"{heaviest}.") for element in other)]
+    most = max((_weight(model, other) for other in inner), default=0)
+    return most >= NEARLY_ALL * _weight(model, chain)
+
+
+def _children(model: nn.Module, execution: Execution, head: Collection[str]) -> list[str]:
+    """Returns the parts of a network without chains: the children of the innermost module that holds all of it."""
+    name, module = "", model
+    while True:
+        prefix = f"{name}." if name else ""
+        parts = [
+            prefix + child
+            for child, inner in module.named_children()
+            if {f"{prefix}{child}.{owned}" for owned, _ in inner.named_parameters()} - set(head)
+            and prefix + child in execution.spans
+        ]
+        if len(parts) != 1 or not list(model.get_submodule(parts[0]).children()):
+            break
+        name, module = parts[0], model.get_submodule(parts[0])
+    parts.sort(key=lambda part: execution.spans[part])
+    return parts if parts and _run_in_turn(parts, execution) else [name] * bool(name)
+
+
+def _unit(name: str, execution: Execution) -> Unit:
+    return Unit(name, name, *execution.spans[name], execution.sizes.get(name))
+
+
+def blocks_of(model: nn.Module, execution: Execution, stage: Unit) -> list[Unit]:
+    """Divides an element of a chain into the elements of the chain inside it, as deep as that goes."""
+    module = model.get_submodule(stage.path)
+    total = _weight(model, [stage.path])
+    for inner_name, inner in module.named_modules():
+        name = f"{stage.path}.{inner_name}" if inner_name else stage.path
+        for chain in _chains_in(name, inner, execution, ()):
+            if _weight(model, chain) >= MOST * total and _is_divided_by_cuts(chain, execution):
+                units = [_unit(element, execution) for element in chain]
+                units[0] = replace(units[0], first=stage.first)
+                units[-1] = replace(units[-1], last=stage.last)
+                return [block for unit in units for block in blocks_of(model, execution, unit)]
+    return [stage]
+
+
+def _is_divided_by_cuts(chain: Sequence[str], execution: Execution) -> bool:
+    """Tells whether the network is held together by a single result between most elements of a chain.
+
+    It is not between the layers inside a residual block, whose input is still needed.
+    """
+    spans = [execution.spans[element] for element in chain]
+    divided = [
+        any(operation in execution.cuts for operation in range(before[1], after[0]))
+        for before, after in zip(spans, spans[1:], strict=False)
+    ]
+    return sum(divided) > len(divided) / 2
+
+
+def merge_equal_sizes(units: Sequence[Unit]) -> list[Unit]:
+    """Joins neighbours that work at one size into stages; a chain at one size throughout stays as it is."""
+    sizes = {unit.size for unit in units}
+    if len(sizes) == 1 or None in sizes:
+        return list(units)
+    merged: list[list[Unit]] = []
+    for unit in units:
+        if merged and merged[-1][-1].size == unit.size:
+            merged[-1].append(unit)
+        else:
+            merged.append([unit])
+    return [_joined(members) for members in merged]
+
+
+def _joined(members: Sequence[Unit]) -> Unit:
+    first, last = members[0], members[-1]
+    name = first.name if len(members) == 1 else f"{first.name}-{last.name.rpartition('.')[2]}"
+    return Unit(name, first.path, first.first, last.last, last.size)
+
+
+def short_names(units: Sequence[Unit]) -> list[Unit]:
+    """Drops what all names begin with, but for the name of the outermost chain itself."""
+    parts = [unit.name.split(".") for unit in units]
+    shared = 0
+    while all(len(p) > shared + 2 and p[shared] == parts[0][shared] for p in parts):
+        shared += 1
+    if len(units) == 1 or parts[0][shared].isdigit():
+        shared = max(0, shared - 1)
+    return [replace(unit, name=".".join(part[shared:])) for part, unit in zip(parts, units, strict=True)]

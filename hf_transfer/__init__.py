@@ -10,10 +10,14 @@ __version__ = "0.1.0.dev0"
 
 _HOMES = {
     "FinetuneConfig": "hf_transfer.config",
+    "LayerGroup": "hf_transfer.models.layer_groups",
+    "ProgressiveUnfreezeCallback": "hf_transfer.training.unfreezing",
     "RunReport": "hf_transfer.report",
     "TransferTrainer": "hf_transfer.training.trainer",
+    "Unfreezing": "hf_transfer.training.strategies",
     "UserError": "hf_transfer.errors",
     "finetune": "hf_transfer.pipeline",
+    "layer_groups": "hf_transfer.models.layer_groups",
     "load_checkpoint": "hf_transfer.models.checkpoint",
     "load_image_data": "hf_transfer.data.loading",
 }
@@ -25,9 +29,13 @@ if TYPE_CHECKING:
     from hf_transfer.data.loading import load_image_data as load_image_data
     from hf_transfer.errors import UserError as UserError
     from hf_transfer.models.checkpoint import load_checkpoint as load_checkpoint
+    from hf_transfer.models.layer_groups import LayerGroup as LayerGroup
+    from hf_transfer.models.layer_groups import layer_groups as layer_groups
     from hf_transfer.pipeline import finetune as finetune
     from hf_transfer.report import RunReport as RunReport
+    from hf_transfer.training.strategies import Unfreezing as Unfreezing
     from hf_transfer.training.trainer import TransferTrainer as TransferTrainer
+    from hf_transfer.training.unfreezing import ProgressiveUnfreezeCallback as ProgressiveUnfreezeCallback
 
 
 def __getattr__(name: str) -> Any:

@@ -19,6 +19,7 @@ commands:
   train     fine-tune a checkpoint on your pictures (the same as finetune.py)
   evaluate  measure a saved model on a data set
   predict   name the classes of pictures
+  inspect   list the layer groups of a checkpoint, with their learning rates
 
 `hf-transfer COMMAND --help` lists the options of a command; `hf-transfer --version` says which version this is."""
 
@@ -99,4 +100,15 @@ def _predict(argv: Sequence[str]) -> int:
     return predict_command(argv)
 
 
-COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"train": _train, "evaluate": _evaluate, "predict": _predict}
+def _inspect(argv: Sequence[str]) -> int:
+    from hf_transfer.inspection import inspect_command
+
+    return inspect_command(argv)
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "train": _train,
+    "evaluate": _evaluate,
+    "predict": _predict,
+    "inspect": _inspect,
+}

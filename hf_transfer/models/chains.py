@@ -15,7 +15,9 @@ from hf_transfer.models.execution_order import Execution
 
 MOST = 0.5
 """Share of the backbone's weights that its outermost chain has to hold."""
-NEARLY_ALL = 0.8
+ENOUGH = 0.1
+"""The same where the network is one line through the chain, as in small networks with large embeddings."""
+NEARLY_ALL = 0.95
 """Share above which one element of a chain is the network itself, and the chain around it no division of it."""
 
 
@@ -36,7 +38,12 @@ def chain_units(model: nn.Module, execution: Execution, head: Collection[str]) -
     """Returns the elements of the outermost chain that holds most of the backbone."""
     backbone = sum(p.numel() for name, p in model.named_parameters() if name not in head)
     chains = [chain for name, module in model.named_modules() for chain in _chains_in(name, module, execution, head)]
-    heavy = [chain for chain in chains if _weight(model, chain) >= MOST * backbone]
+    heavy = [
+        chain
+        for chain in chains
+        if _weight(model, chain) >= MOST * backbone
+        or (_weight(model, chain) >= ENOUGH * backbone and _is_divided_by_cuts(chain, execution))
+    ]
     for chain in heavy:  # outermost first, as named_modules goes
         if not _is_wrapping(model, chain, heavy):
             return [_unit(element, execution) for element in chain]

@@ -50,15 +50,18 @@ def plan_rates(config: FinetuneConfig, data: ImageData, checkpoint: Checkpoint) 
         [`LearningRates`]
     """
     given = _given_rate(config)
-    backbone = Default(float(given), YOURS) if given is not None else _backbone_default(config, checkpoint.model)
+    backbone = (
+        Default(float(given), YOURS) if given is not None else default_backbone_rate(config.strategy, checkpoint.model)
+    )
     head = _head_rate(config, data, checkpoint, backbone)
     if config.strategy == "feature-extraction":
         backbone = head
     return LearningRates(backbone.value, head.value, backbone.reason, head.reason)
 
 
-def _backbone_default(config: FinetuneConfig, model: nn.Module) -> Default:
-    if config.strategy == "scratch":
+def default_backbone_rate(strategy: str, model: nn.Module) -> Default:
+    """Returns the rate of the backbone by strategy and kind of network, with its reason."""
+    if strategy == "scratch":
         return RATE_DEFAULTS["scratch"]
     has_batch_norm = any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
     return RATE_DEFAULTS["backbone with BatchNorm" if has_batch_norm else "backbone"]

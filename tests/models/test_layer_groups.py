@@ -1,0 +1,129 @@
+"""Golden maps: the groups of published architectures, written down by hand."""
+
+import pytest
+import transformers
+from transformers import PreTrainedModel
+
+from hf_transfer.models.head import meta_twin
+from hf_transfer.models.layer_groups import LayerGroup, layer_groups
+
+VIT_BLOCKS = [f"layers.{number}" for number in range(12)]
+SWIN_BLOCKS = [f"layers.{stage}.blocks.{block}" for stage, depth in enumerate((2, 2, 6, 2)) for block in range(depth)]
+CONVNEXT_BLOCKS = [
+    f"stages.{stage}.layers.{block}" for stage, depth in enumerate((3, 3, 9, 3)) for block in range(depth)
+]
+RESNET_BLOCKS = [
+    f"stages.{stage}.layers.{block}" for stage, depth in enumerate((3, 4, 6, 3)) for block in range(depth)
+]
+EFFICIENTNET_B0 = {
+    "image_size": 224, "width_coefficient": 1.0, "depth_coefficient": 1.0, "hidden_dim": 1280, "dropout_rate": 0.2
+}  # fmt: skip
+GOLDEN = {
+    # family: (settings, stages, blocks, the default)
+    "ViT": ({}, VIT_BLOCKS, VIT_BLOCKS, "block"),
+    "Dinov2": (
+        {"image_size": 224},
+        [f"layer.{number}" for number in range(12)],
+        [f"layer.{number}" for number in range(12)],
+        "block",
+    ),
+    "Siglip": ({}, VIT_BLOCKS, VIT_BLOCKS, "block"),
+    "Swin": ({}, [f"layers.{stage}" for stage in range(4)], SWIN_BLOCKS, "stage"),
+    "ConvNext": ({}, [f"stages.{stage}" for stage in range(4)], CONVNEXT_BLOCKS, "stage"),
+    "ResNet": ({}, [f"stages.{stage}" for stage in range(4)], RESNET_BLOCKS, "stage"),
+    # Blocks that work at one size make a stage: 112, 56, 28, 14 and 7 pixels wide.
+    "EfficientNet": (
+        EFFICIENTNET_B0,
+        ["blocks.0", "blocks.1-2", "blocks.3-4", "blocks.5-10", "blocks.11-15"],
+        [f"blocks.{number}" for number in range(16)],
+        "stage",
+    ),
+    "MobileNetV1": (
+        {},
+        ["layer.0-1", "layer.2-5", "layer.6-9", "layer.10-21", "layer.22-25"],
+        [f"layer.{number}" for number in range(26)],
+        "stage",
+    ),
+    "MobileNetV2": (
+        {},
+        ["layer.0-1", "layer.2-4", "layer.5-11", "layer.12-15"],
+        [f"layer.{number}" for number in range(16)],
+        "stage",
+    ),
+}
+
+
+def published(family: str) -> PreTrainedModel:
+    """Builds the architecture without memory for its weights."""
+    return meta_twin(
+        getattr(transformers, f"{family}ForImageClassification"),
+        getattr(transformers, f"{family}Config")(**GOLDEN[family][0], num_labels=7),
+    )
+
+
+def group_of(groups: tuple[LayerGroup, ...], parameter: str) -> str:
+    return next(group.name for group in groups if parameter in group.parameter_names)
+
+
+@pytest.mark.parametrize("family", GOLDEN)
+def test_stages_and_blocks(family: str):
+    _, stages, blocks, default = GOLDEN[family]
+    model = published(family)
+    assert [group.name for group in layer_groups(model, "stage")] == ["stem", *stages, "head"]
+    assert [group.name for group in layer_groups(model, "block")] == ["stem", *blocks, "head"]
+    expected = stages if default == "stage" else blocks
+    assert [group.name for group in layer_groups(model)] == ["stem", *expected, "head"]
+
+
+@pytest.mark.parametrize(
+    ("family", "granularity", "parameter", "group"),
+    [
+        ("ViT", None, "vit.embeddings.cls_token", "stem"),
+        ("ViT", None, "vit.embeddings.position_embeddings", "stem"),
+        ("ViT", None, "vit.embeddings.patch_embeddings.projection.weight", "stem"),
+        ("ViT", None, "vit.layers.3.attention.q_proj.weight", "layers.3"),
+        ("ViT", None, "vit.layernorm.weight", "layers.11"),
+        ("ViT", None, "classifier.bias", "head"),
+        ("Dinov2", None, "dinov2.embeddings.mask_token", "stem"),
+        ("Dinov2", None, "dinov2.layernorm.bias", "layer.11"),
+        ("Siglip", None, "vision_model.post_layernorm.weight", "layers.11"),
+        ("Siglip", None, "vision_model.embeddings.position_embedding.weight", "stem"),
+        ("Swin", "stage", "swin.encoder.layers.0.downsample.reduction.weight", "layers.0"),
+        ("Swin", "block", "swin.encoder.layers.0.downsample.reduction.weight", "layers.0.blocks.1"),
+        ("Swin", "stage", "swin.layernorm.weight", "layers.3"),
+        ("ConvNext", "stage", "convnext.embeddings.layernorm.weight", "stem"),
+        ("ConvNext", "stage", "convnext.encoder.stages.1.downsampling_layer.0.weight", "stages.1"),
+        ("ConvNext", "block", "convnext.encoder.stages.1.downsampling_layer.0.weight", "stages.1.layers.0"),
+        ("ConvNext", "stage", "convnext.layernorm.weight", "stages.3"),
+        ("ResNet", "stage", "resnet.embedder.embedder.normalization.weight", "stem"),
+        ("ResNet", "block", "resnet.encoder.stages.1.layers.0.shortcut.convolution.weight", "stages.1.layers.0"),
+        ("EfficientNet", "stage", "efficientnet.encoder.top_conv.weight", "blocks.11-15"),
+        ("MobileNetV2", "stage", "mobilenet_v2.conv_1x1.convolution.weight", "layer.12-15"),
+    ],
+)
+def test_where_single_parameters_go(family: str, granularity, parameter: str, group: str):
+    assert group_of(layer_groups(published(family), granularity), parameter) == group
+
+
+@pytest.mark.parametrize(
+    ("family", "module", "group"),
+    [
+        ("ViT", "vit.embeddings.dropout", "stem"),
+        ("ViT", "vit.layers.0.mlp", "layers.0"),
+        ("EfficientNet", "dropout", "head"),
+        ("MobileNetV2", "dropout", "head"),
+        ("ResNet", "classifier.1", "head"),
+        ("ResNet", "resnet.embedder.pooler", "stem"),
+    ],
+)
+def test_where_single_modules_go(family: str, module: str, group: str):
+    owners = [found.name for found in layer_groups(published(family)) if module in found.module_names]
+    assert owners == [group]
+
+
+@pytest.mark.parametrize("family", ["ViT", "ResNet"])
+def test_modules_around_several_groups_belong_to_none(family: str):
+    model = published(family)
+    held = {name for group in layer_groups(model) for name in group.module_names}
+    assert "" not in held
+    assert model.base_model_prefix not in held

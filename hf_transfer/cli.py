@@ -85,7 +85,17 @@ def _train(argv: Sequence[str]) -> int:
     from hf_transfer.pipeline import finetune
 
     finetune(config)
+    _end_processes()
     return 0
+
+
+def _end_processes() -> None:
+    """Ends the process group of a distributed run; gloo aborts a process that leaves while a peer is still talking."""
+    import torch.distributed
+
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
 
 
 def _evaluate(argv: Sequence[str]) -> int:

@@ -29,6 +29,8 @@ class Execution:
 
     first_use: dict[str, int]
     """By parameter name, the operation at which it first meets the data; parameters never used are missing."""
+    contributing: frozenset[str]
+    """Names of the parameters that the scores depend on; a pooler may be used without anybody reading its result."""
     spans: dict[str, tuple[int, int]]
     """By module name, its first and last operation, with those of the modules in it; `(n, n - 1)` for a module that
     was called before operation `n` and did nothing, as a dropout in evaluation mode."""
@@ -90,8 +92,8 @@ def _trace(model: nn.Module, device: torch.device) -> Execution:
     inputs: tuple = () if isinstance(model, PreTrainedModel) else (pixels,)
     named = {"pixel_values": pixels} if isinstance(model, PreTrainedModel) else {}
     with _in_evaluation_mode(model), _watched(model, recorder), torch.no_grad(), recorder:
-        torch.func.functional_call(model, shown, inputs, named, tie_weights=False)
-    return recorder.execution(model)
+        output = torch.func.functional_call(model, shown, inputs, named, tie_weights=False)
+    return recorder.execution(model, tree_leaves(getattr(output, "logits", output)))
 
 
 def _stand_ins(model: nn.Module, device: torch.device) -> tuple[dict[str, torch.Tensor], dict[int, str]]:
@@ -121,6 +123,8 @@ class _Recorder(TorchDispatchMode):
         self.data: dict[int, int] = {}
         self.from_parameters: dict[int, frozenset[str]] = {key: frozenset([name]) for key, name in parameters.items()}
         self.first_use: dict[str, int] = {}
+        self.steps: list[tuple[set[int], frozenset[str]]] = []
+        """For each operation, the operations whose results it reads and the parameters it uses."""
         self.last_use: dict[int, int] = {}
         self.spans: dict[str, tuple[int, int]] = {}
         self.sizes: dict[str, int] = {}
@@ -139,19 +143,32 @@ class _Recorder(TorchDispatchMode):
             for name in names:
                 self.first_use.setdefault(name, self.count)
             self.data |= {id(value): self.count for value in outputs}
+            self.steps.append((sources, names))
             self.count += 1
         elif names:
             self.from_parameters |= {id(value): names for value in outputs}
         return results
 
-    def execution(self, model: nn.Module) -> Execution:
+    def execution(self, model: nn.Module, scores: list[torch.Tensor]) -> Execution:
         """Returns what was noted; modules that are never called, such as lists, span what lies in them."""
         spans = dict(self.spans)
         for name, _ in reversed(list(model.named_modules())):
             inner = [spans[child] for child in spans if child.startswith(f"{name}." if name else "")]
             if name not in spans and inner:
                 spans[name] = (min(first for first, _ in inner), max(last for _, last in inner))
-        return Execution(self.first_use, spans, self._cuts(), self.sizes, self.count)
+        return Execution(self.first_use, self._contributing(scores), spans, self._cuts(), self.sizes, self.count)
+
+    def _contributing(self, scores: list[torch.Tensor]) -> frozenset[str]:
+        """Walks back from the scores and collects the parameters on the way."""
+        waiting = {self.data[id(score)] for score in scores if id(score) in self.data}
+        seen = set(waiting)
+        names: set[str] = set()
+        while waiting:
+            sources, used = self.steps[waiting.pop()]
+            names |= used
+            waiting |= {source for source in sources if source >= 0 and source not in seen}
+            seen |= sources
+        return frozenset(names)
 
     def _cuts(self) -> frozenset[int]:
         cuts, needed_until = set(), self.last_use.get(-1, -1)

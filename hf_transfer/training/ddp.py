@@ -7,6 +7,37 @@ between processes without any message (transformers#416, Lightning#20340). This 
 from accelerate import Accelerator
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from transformers import TrainingArguments
+
+from hf_transfer.models.execution_order import trace_execution
+
+
+def settle_unused(model: nn.Module, args: TrainingArguments | None) -> tuple[str, ...]:
+    """Freezes parameters that the scores do not depend on, such as a mask token, so that DDP need not look for them.
+
+    They never have a gradient, so nothing else changes; DDP otherwise searches the whole graph after every step
+    (`find_unused_parameters`), or waits for their gradients for ever.
+
+    Args:
+        model (`nn.Module`):
+            A classifier of transformers or timm, changed in place.
+        args (`TrainingArguments`, *optional*):
+            Changed in place. Nothing happens with one process, or where the user decided `ddp_find_unused_parameters`.
+
+    Returns:
+        `tuple[str, ...]`: the names of the frozen parameters.
+
+    Raises:
+        UserError: where no forward pass can be made.
+    """
+    if args is None or args.world_size == 1 or args.ddp_find_unused_parameters is not None:
+        return ()
+    args.ddp_find_unused_parameters = False
+    used = trace_execution(model).contributing
+    unused = tuple(name for name, _ in model.named_parameters() if name not in used)
+    for name in unused:
+        model.get_parameter(name).requires_grad_(False)
+    return unused
 
 
 def rebuild_gradient_reduction(wrapped: nn.Module, accelerator: Accelerator) -> None:

@@ -11,8 +11,10 @@ from torch import nn
 from hf_transfer.models.layer_groups import LayerGroup
 
 
-def open_groups(model: nn.Module, groups: Sequence[LayerGroup], open_numbers: Collection[int]) -> None:
-    """Sets `requires_grad` of every parameter: on in the open groups, off elsewhere.
+def open_groups(
+    model: nn.Module, groups: Sequence[LayerGroup], open_numbers: Collection[int], never: Collection[str] = ()
+) -> None:
+    """Sets `requires_grad` of every parameter: on in the open groups but for those in `never`, off elsewhere.
 
     Autograd then neither keeps activations nor runs backward below the lowest open group. Gradients that frozen
     parameters still hold are dropped, so that no optimizer touches them.
@@ -20,8 +22,9 @@ def open_groups(model: nn.Module, groups: Sequence[LayerGroup], open_numbers: Co
     parameters = dict(model.named_parameters())
     for number, group in enumerate(groups):
         for name in group.parameter_names:
-            parameters[name].requires_grad_(number in open_numbers)
-            if number not in open_numbers:
+            learns = number in open_numbers and name not in never
+            parameters[name].requires_grad_(learns)
+            if not learns:
                 parameters[name].grad = None
 
 

@@ -4,16 +4,17 @@ Knows how the pieces of this room fit together for `hf_transfer.pipeline`. Does 
 nothing but checkpoints and the model folder.
 """
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import nn
 from transformers import EarlyStoppingCallback, EvalPrediction, TrainingArguments
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
-from transformers.trainer_utils import get_last_checkpoint
 
 from hf_transfer.config import FinetuneConfig
 from hf_transfer.data.image_data import ImageData
@@ -30,12 +31,22 @@ from hf_transfer.models.layer_groups import LayerGroup, layer_groups
 from hf_transfer.models.two_groups import backbone_and_head
 from hf_transfer.training.arguments import EARLY_STOPPING_PATIENCE
 from hf_transfer.training.callbacks import EvaluationLineCallback, FiniteLossCallback, PlainEvaluationLineCallback
+from hf_transfer.training.checkpoints import (
+    RunningLossCallback,
+    check_identity,
+    find_checkpoint,
+    is_whole,
+    stopped_early,
+)
 from hf_transfer.training.history import epoch_history
 from hf_transfer.training.layer_rates import parameter_rates
 from hf_transfer.training.loss import balanced_class_weights
+from hf_transfer.training.preemption import PreemptionCallback
 from hf_transfer.training.rates import LearningRates
 from hf_transfer.training.strategies import Unfreezing
 from hf_transfer.training.trainer import TransferTrainer
+
+_UNFREEZING_OPTIONS = ("train_last", "unfreeze_every", "unfreeze_at", "unfreeze_on_plateau", "probe")
 
 
 @dataclass(frozen=True)
@@ -87,10 +98,40 @@ def build_trainer(
         class_weights=weights,
         channels_last=wants_channels_last(config, checkpoint.model),
         train_collator=_mixing_collator(augmentation, len(data.label_names), args.seed),
+        run_identity=run_identity(config, data, checkpoint, args, rates, augmentation),
     )
     trainer.remove_callback(PrinterCallback if args.disable_tqdm else ProgressCallback)
     trainer.add_callback(PlainEvaluationLineCallback() if args.disable_tqdm else EvaluationLineCallback())
     return trainer
+
+
+def run_identity(
+    config: FinetuneConfig,
+    data: ImageData,
+    checkpoint: Checkpoint,
+    args: TrainingArguments,
+    rates: LearningRates,
+    augmentation: AugmentationSettings,
+) -> dict[str, Any]:
+    """Returns what must be the same when a run is continued; how long it takes may change."""
+    return {
+        "strategy": config.strategy,
+        "thaws": {name: getattr(config, name) for name in _UNFREEZING_OPTIONS},
+        "architecture": checkpoint.architecture,
+        "weights": checkpoint.weights_sha256,
+        "data": data.fingerprint,
+        "labels": list(data.label_names),
+        "augmentation": dataclasses.asdict(augmentation),
+        "learning rates": [rates.backbone, rates.head],
+        "layer decay": config.layer_decay,
+        "rates by group": config.lr_groups,
+        "schedule": str(args.lr_scheduler_type),
+        "optimizer": str(args.optim),
+        "weight decay": args.weight_decay,
+        "images per step": args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size,
+        "precision": args.mixed_precision,
+        "seed": args.seed,
+    }
 
 
 def planned_groups(config: FinetuneConfig, checkpoint: Checkpoint) -> tuple[LayerGroup, ...]:
@@ -105,20 +146,30 @@ def planned_unfreezing(config: FinetuneConfig, rates: LearningRates) -> Unfreezi
     """Returns which groups learn when."""
     return Unfreezing(
         strategy=config.strategy,
-        train_last=config.train_last,
-        unfreeze_every=config.unfreeze_every,
-        unfreeze_at=config.unfreeze_at,
-        unfreeze_on_plateau=config.unfreeze_on_plateau,
-        probe=config.probe,
+        **{name: getattr(config, name) for name in _UNFREEZING_OPTIONS},
         # After the probe the head is no longer fresh: it goes on at the backbone's rate.
         head_peak_after_probe=rates.backbone / rates.head,
     )
 
 
 def train(trainer: TransferTrainer, args: TrainingArguments) -> TrainingOutcome:
-    """Runs the training, from a checkpoint where the user asked for it, and returns what came of it."""
+    """Runs the training, from a checkpoint where the user asked for it, and returns what came of it.
+
+    Raises:
+        Preempted: if SIGTERM stopped it; everything is saved then.
+        UserError: if the checkpoint to continue from is damaged or belongs to another run.
+    """
     resume = _resume_folder(args)
-    trainer.train(resume_from_checkpoint=resume)
+    preemption = PreemptionCallback(trainer)
+    trainer.add_callback(preemption)
+    if resume is not None:
+        check_identity(resume, trainer.run_identity)
+        trainer.add_callback(RunningLossCallback(trainer, resume))
+    if resume is not None and stopped_early(resume):
+        trainer.take_up_finished(resume)
+    else:
+        trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
+    preemption.check()
     state = trainer.state
     return TrainingOutcome(
         history=tuple(epoch_history(state.log_history)),
@@ -127,7 +178,7 @@ def train(trainer: TransferTrainer, args: TrainingArguments) -> TrainingOutcome:
         best_step=state.best_global_step,
         best_metric=None if state.best_metric is None else float(state.best_metric),
         stopped_early=state.global_step < state.max_steps,
-        resumed_from=resume,
+        resumed_from=None if resume is None else str(resume),
     )
 
 
@@ -181,18 +232,31 @@ def _mixing_collator(augmentation: AugmentationSettings, num_classes: int, seed:
     return MixingCollator(num_classes, augmentation.mixup, augmentation.cutmix, seed=seed)
 
 
-def _resume_folder(args: TrainingArguments) -> str | None:
+def _resume_folder(args: TrainingArguments) -> Path | None:
+    """Returns the checkpoint to continue from, which is whole; `None` to begin at the beginning."""
     given = args.resume_from_checkpoint
-    if given is None or str(given).lower() in ("false", "no", "none"):
+    word = str(given).lower()
+    if given is None or word in ("false", "no", "none"):
         return None
-    if str(given).lower() in ("true", "yes", "last", "auto"):
-        last = get_last_checkpoint(args.output_dir) if Path(str(args.output_dir)).is_dir() else None
-        if last is None:
+    if word in ("true", "yes", "last", "auto"):
+        found = find_checkpoint(Path(str(args.output_dir)))
+        if args.should_save:
+            for note in found.notes:
+                print(f"note: {note}", flush=True)
+        if found.folder is None and word != "auto":
             raise UserError(
-                f"--resume_from_checkpoint {given}: {args.output_dir} holds no checkpoint.",
-                hint="leave --resume_from_checkpoint out to start from the beginning",
+                f"--resume_from_checkpoint {given}: {args.output_dir} holds no checkpoint that is whole.",
+                hint="leave --resume_from_checkpoint out to start from the beginning, or `auto` to start where there "
+                "is none",
             )
-        return last
+        return found.folder
     if not Path(given).is_dir():
-        raise UserError(f"--resume_from_checkpoint {given}: there is no such folder.", allowed="a folder, or `last`")
-    return str(given)
+        raise UserError(
+            f"--resume_from_checkpoint {given}: there is no such folder.", allowed="a folder, `last`, or `auto`"
+        )
+    if not is_whole(Path(given)):
+        raise UserError(
+            f"--resume_from_checkpoint {given} was cut off while it was written, or has lost files since.",
+            hint="--resume_from_checkpoint last takes the last one that is whole",
+        )
+    return Path(given)

@@ -6,32 +6,33 @@ reloading in `weights`, the order of the images in `hf_transfer.data.sampling`. 
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import PreTrainedModel, SchedulerType, Trainer
+from transformers import PreTrainedModel, SchedulerType, Trainer, TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_optimizer import is_optimizer_factory
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
 from hf_transfer.data.image_dataset import ImageClassificationDataset
 from hf_transfer.data.sampling import WholeBatchSampler
-from hf_transfer.errors import UserError
-from hf_transfer.models.head import find_head
-from hf_transfer.models.layer_groups import LayerGroup, layer_groups
-from hf_transfer.models.two_groups import backbone_and_head
+from hf_transfer.models.layer_groups import LayerGroup
+from hf_transfer.training.checkpoints import SaveAfterEpochCallback, save_running_loss, seal_checkpoint, write_identity
+from hf_transfer.training.ddp import settle_unused
+from hf_transfer.training.limits import refuse_unsupported
 from hf_transfer.training.loss import classification_loss
 from hf_transfer.training.parameter_groups import NO_DECAY_SUFFIX, build_parameter_groups
 from hf_transfer.training.schedule import SHAPES
 from hf_transfer.training.strategies import RunLength, Unfreezing
-from hf_transfer.training.unfreezing import ProgressiveUnfreezeCallback
+from hf_transfer.training.unfreezing import ProgressiveUnfreezeCallback, default_groups
 from hf_transfer.training.weights import reload_weights
 
 # Optimizers such as GaLore, LOMO and Apollo choose their own parameters (`Trainer.create_optimizer`); Trainer's
 # groups, one rate for all, are then the only ones to be had.
 _BRING_OWN_PARAMETERS = {"params", "model", "optimizer_dict"}
-# Strategies for which backbone and head are groups enough.
-_WHOLE_BACKBONE = ("feature-extraction", "full", "scratch", "lp-ft")
 
 
 class TransferTrainer(Trainer):
@@ -41,10 +42,9 @@ class TransferTrainer(Trainer):
         *args, **kwargs:
             As for `transformers.Trainer`.
         strategy (`str` or `Unfreezing`, *optional*, defaults to `"full"`):
-            Which layer groups learn when; a name stands for that strategy with its defaults.
+            Which layer groups learn when, by name or in detail.
         groups (`Sequence[LayerGroup]`, *optional*):
-            The layer groups from stem to head. When left out, backbone and head where the strategy needs no more, else
-            those of `hf_transfer.models.layer_groups`.
+            The layer groups from stem to head; those that the strategy needs when left out.
         rates (`Mapping[str, float]`, *optional*):
             Peak learning rate of every parameter by name; `lr_head` for the last group and `args.learning_rate` for
             all others when left out.
@@ -58,6 +58,8 @@ class TransferTrainer(Trainer):
             Whether images and kernels are laid out channels-last in memory.
         train_collator (`Callable`, *optional*):
             Collator of training batches, such as one that mixes images; `data_collator` when left out.
+        run_identity (`Mapping[str, Any]`, *optional*):
+            What must be the same for a checkpoint to be continued; kept in every checkpoint.
     """
 
     def __init__(
@@ -71,23 +73,28 @@ class TransferTrainer(Trainer):
         class_weights: torch.Tensor | None = None,
         channels_last: bool = False,
         train_collator: Callable | None = None,
+        run_identity: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ):
         model: PreTrainedModel = kwargs["model"] if "model" in kwargs else args[0]
         unfreezing = strategy if isinstance(strategy, Unfreezing) else Unfreezing(strategy=strategy)  # type: ignore
-        self.groups = tuple(_default_groups(model, unfreezing, head_parameter_names) if groups is None else groups)
+        self.groups = tuple(default_groups(model, unfreezing, head_parameter_names) if groups is None else groups)
         self.given_rates = rates
         self.lr_head = lr_head
         self.class_weights = class_weights
         self.train_collator = train_collator
+        self.run_identity = dict(run_identity or {})
+        self.steps_per_epoch = 1
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         nn.Module.to(model, memory_format=self.memory_format)
+        never_learns = settle_unused(model, kwargs.get("args"))
         super().__init__(*args, **kwargs)
         # The loss below is already divided by the images of the whole optimizer step.
         self.loss_is_scaled_for_ga = True
-        self.unfreezing = ProgressiveUnfreezeCallback(self, unfreezing, self.groups)
+        self.unfreezing = ProgressiveUnfreezeCallback(self, unfreezing, self.groups, never_learns)
         # First of all callbacks, so that the others see a step as it is going to be.
         self.callback_handler.callbacks.insert(0, self.unfreezing)
+        self.add_callback(SaveAfterEpochCallback(self))
         self.unfreezing.open(unfreezing.first_open(len(self.groups)))
         refuse_unsupported(self)
 
@@ -167,6 +174,7 @@ class TransferTrainer(Trainer):
     def set_initial_training_values(self, args, dataloader, *rest: Any, **kwargs: Any):
         """Makes the schedule as soon as the number of steps is known, before the model is wrapped."""
         values = super().set_initial_training_values(args, dataloader, *rest, **kwargs)
+        self.steps_per_epoch = values[1]
         self._plan_schedule(total_steps=values[6], steps_per_epoch=values[1])
         return values
 
@@ -200,7 +208,12 @@ class TransferTrainer(Trainer):
         Schedules of transformers that have no shape here serve strategies whose open groups never change.
         """
         target: Any = self.optimizer if optimizer is None else optimizer
-        if self.lr_scheduler is not None or not self._follows_schedule(target):
+        grouped = all("layer_group" in group for group in target.param_groups)
+        if (
+            self.lr_scheduler is not None
+            or not grouped
+            or SchedulerType(self.args.lr_scheduler_type).value not in SHAPES
+        ):
             return super().create_scheduler(num_training_steps, optimizer)
         factors = [self._factor_of(group["layer_group"]) for group in target.param_groups]
         self.lr_scheduler = LambdaLR(target, factors)
@@ -215,18 +228,12 @@ class TransferTrainer(Trainer):
 
         return factor
 
-    def _follows_schedule(self, optimizer: torch.optim.Optimizer) -> bool:
-        return self._shape() in SHAPES and all("layer_group" in group for group in optimizer.param_groups)
-
-    def _shape(self) -> str:
-        return SchedulerType(self.args.lr_scheduler_type).value
-
     def _plan_schedule(self, total_steps: int, steps_per_epoch: int) -> None:
-        shape = self._shape()
+        shape = SchedulerType(self.args.lr_scheduler_type).value
         warmup = (lambda length: 0) if shape == "constant" else self.args.get_warmup_steps
+        run = RunLength(total_steps, steps_per_epoch, warmup)
         # Where transformers makes the schedule, ours says only which groups are open.
-        known = shape if shape in SHAPES else "constant"
-        self.unfreezing.plan(RunLength(total_steps, steps_per_epoch, warmup), known)
+        self.unfreezing.plan(run, shape if shape in SHAPES else "constant")
         self.unfreezing.apply(0)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
@@ -236,6 +243,40 @@ class TransferTrainer(Trainer):
                 name = str(group.get("name", index)).removesuffix(f"_{NO_DECAY_SUFFIX}")
                 logs[f"learning_rate/{name}"] = float(group["lr"])
         super().log(logs, *args, **kwargs)
+
+    # Checkpoints
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Completes what Trainer saves, and only then lets older checkpoints go.
+
+        Trainer deletes older ones before a newer one is known to be whole.
+        """
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self.args.save_total_limit = limit
+        folder = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        save_running_loss(self, folder)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            write_identity(folder, self.run_identity)
+            seal_checkpoint(folder)
+            rotate_checkpoints(
+                output_dir=str(folder.parent),
+                save_total_limit=limit,
+                best_model_checkpoint=self.state.best_model_checkpoint,
+                use_mtime=True,
+            )
+
+    def take_up_finished(self, folder: Path) -> None:
+        """Takes up a training that had ended when its checkpoint was written, without another step."""
+        self.state = TrainerState.load_from_json(str(folder / TRAINER_STATE_NAME))
+        self.state.init_training_references(self, self.state.max_steps, self.state.num_train_epochs, None)
+        if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
+            self._load_best_model()
+        else:
+            self._load_from_checkpoint(str(folder))
 
     # Weights from disk
 
@@ -258,33 +299,3 @@ class TransferTrainer(Trainer):
         folder = self.state.best_model_checkpoint
         assert folder is not None, "Trainer calls this only with a best checkpoint"
         return folder
-
-
-def _default_groups(
-    model: PreTrainedModel, unfreezing: Unfreezing, head_parameter_names: Collection[str] | None
-) -> tuple[LayerGroup, ...]:
-    if unfreezing.strategy in _WHOLE_BACKBONE:
-        return backbone_and_head(model, find_head(model) if head_parameter_names is None else head_parameter_names)
-    return layer_groups(model)
-
-
-def refuse_unsupported(trainer: TransferTrainer) -> None:
-    """Raises where groups would have to thaw under something that cannot let them."""
-    strategy = trainer.unfreezing.unfreezing.strategy
-    if not trainer.unfreezing.unfreezing.changes():
-        return
-    if trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled:
-        name = "DeepSpeed" if trainer.is_deepspeed_enabled else "FSDP"
-        raise UserError(
-            f"--strategy {strategy} thaws layers during the run, and {name} fixes what it shards and reduces at the "
-            "start.",
-            allowed="feature-extraction, partial, full, scratch",
-            hint="a multi-GPU (DDP) configuration of accelerate, or --strategy full --layer_decay 0.75",
-        )
-    if SchedulerType(trainer.args.lr_scheduler_type).value not in SHAPES:
-        raise UserError(
-            f"--lr_scheduler_type {trainer.args.lr_scheduler_type}: --strategy {strategy} gives each group a schedule "
-            "of its own.",
-            allowed=", ".join(SHAPES),
-            hint="--lr_scheduler_type cosine",
-        )

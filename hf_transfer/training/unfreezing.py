@@ -4,18 +4,33 @@ Knows when Trainer calls and how thaws are announced. Does not know how a strate
 (`hf_transfer.training.strategies`) or what freezing does to a module (`hf_transfer.training.frozen`).
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from torch import nn
-from transformers import Trainer, TrainerCallback
+from transformers import PreTrainedModel, Trainer, TrainerCallback
 
 from hf_transfer.errors import UserError
+from hf_transfer.models.head import find_head
 from hf_transfer.models.layer_groups import LayerGroup, layer_groups
+from hf_transfer.models.two_groups import backbone_and_head
 from hf_transfer.training.ddp import rebuild_gradient_reduction
 from hf_transfer.training.frozen import frozen_modules, open_groups
 from hf_transfer.training.schedule import Schedule
 from hf_transfer.training.strategies import RunLength, Unfreezing, judged_evaluations, plateaus
+
+# Strategies for which backbone and head are groups enough.
+_WHOLE_BACKBONE = ("feature-extraction", "full", "scratch", "lp-ft")
+
+
+def default_groups(
+    model: PreTrainedModel, unfreezing: Unfreezing, head_parameter_names: Collection[str] | None = None
+) -> tuple[LayerGroup, ...]:
+    """Returns the layer groups that a strategy needs: backbone and head, or those of [`layer_groups`]."""
+    if unfreezing.strategy in _WHOLE_BACKBONE:
+        return backbone_and_head(model, find_head(model) if head_parameter_names is None else head_parameter_names)
+    return layer_groups(model)
 
 
 class ProgressiveUnfreezeCallback(TrainerCallback):
@@ -40,14 +55,23 @@ class ProgressiveUnfreezeCallback(TrainerCallback):
         unfreezing (`Unfreezing`):
             Which groups learn when.
         groups (`Sequence[LayerGroup]`, *optional*):
-            The layer groups from stem to head; those of [`layer_groups`] when left out.
+            The layer groups from stem to head; those that the strategy needs when left out.
+        never_learns (`Collection[str]`, *optional*):
+            Names of parameters that stay frozen whatever group they are in.
     """
 
-    def __init__(self, trainer: Trainer, unfreezing: Unfreezing, groups: Sequence[LayerGroup] | None = None):
+    def __init__(
+        self,
+        trainer: Trainer,
+        unfreezing: Unfreezing,
+        groups: Sequence[LayerGroup] | None = None,
+        never_learns: Collection[str] = (),
+    ):
         self.trainer = trainer
         self.unfreezing = unfreezing
         model: Any = trainer.model
-        self.groups = tuple(layer_groups(model) if groups is None else groups)
+        self.groups = tuple(default_groups(model, unfreezing) if groups is None else groups)
+        self.never_learns = never_learns
         self.schedule: Schedule | None = None
         self._open: tuple[int, ...] | None = None
         self._frozen: tuple[nn.Module, ...] = ()
@@ -74,7 +98,7 @@ class ProgressiveUnfreezeCallback(TrainerCallback):
     def open(self, numbers: tuple[int, ...]) -> None:
         """Opens these groups and freezes the others."""
         model: Any = self.trainer.model
-        open_groups(model, self.groups, numbers)
+        open_groups(model, self.groups, numbers, self.never_learns)
         self._frozen = frozen_modules(model, self.groups, numbers)
         self._open = numbers
 
@@ -106,7 +130,7 @@ class ProgressiveUnfreezeCallback(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **kwargs):
         if self.schedule is None:
-            self._plan_for_a_plain_trainer(args, state)
+            self._plan_for_a_plain_trainer(args, state, kwargs["train_dataloader"])
         self._thaw_at_plateaus(args, state)
         # Trainer may have wrapped the model while more, or fewer, parameters required gradients.
         if self.apply(state.global_step):
@@ -131,15 +155,14 @@ class ProgressiveUnfreezeCallback(TrainerCallback):
 
     # Inside
 
-    def _plan_for_a_plain_trainer(self, args, state) -> None:
+    def _plan_for_a_plain_trainer(self, args, state, train_dataloader) -> None:
         if args.torch_compile:
             raise UserError(
                 "ProgressiveUnfreezeCallback cannot keep frozen layers in evaluation mode inside a compiled model.",
                 hint="use TransferTrainer, or leave --torch_compile out",
             )
-        epochs = max(1.0, float(state.num_train_epochs or 1))
-        run = RunLength(state.max_steps, max(1, round(state.max_steps / epochs)), args.get_warmup_steps)
-        self.plan(run, "constant")
+        steps_per_epoch = math.ceil(len(train_dataloader) / args.gradient_accumulation_steps)
+        self.plan(RunLength(state.max_steps, steps_per_epoch, args.get_warmup_steps), "constant")
         model: Any = self.trainer.model
         self._hook = model.register_forward_pre_hook(self._before_forward)
 

@@ -11,7 +11,7 @@ from timm.models import group_parameters, model_entrypoint
 from torch import nn
 
 from hf_transfer.errors import UserError
-from hf_transfer.models.execution_order import trace_execution
+from hf_transfer.models.execution_order import input_shape, trace_execution
 from hf_transfer.models.head import find_head
 from hf_transfer.models.layer_groups import LayerGroup, layer_groups
 from tests.models.families import FAMILIES, build_tiny_model
@@ -63,6 +63,15 @@ def test_groups_follow_the_order_in_which_layers_run(family: str):
         used = [first_use[name] for name in group.parameter_names if name in first_use]
         assert min(used) > reached, group.name
         reached = min(used)
+
+
+@pytest.mark.parametrize("family", sorted(set(TRACEABLE) - {"pp_lcnet"}))  # it has no `logits`, and is refused
+def test_contributing_parameters_are_those_with_a_gradient(family: str):
+    model = build_tiny_model(family)
+    shape = input_shape(model)
+    model(pixel_values=torch.randn(1, *shape)).logits.square().sum().backward()
+    with_gradient = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+    assert trace_execution(model).contributing == with_gradient
 
 
 @pytest.mark.parametrize("family", ["vit", "resnet", "swin", "efficientnet"])

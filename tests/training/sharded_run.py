@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from transformers import PreTrainedModel, Trainer
 
-from tests.training.tiny_run import tiny_model, tiny_trainer
+from tests.training.tiny_run import end_processes, tiny_model, tiny_trainer
 
 
 def gathered(model: PreTrainedModel) -> dict[str, torch.Tensor]:
@@ -57,9 +57,7 @@ def main(out: str, family: str, *strategies: str) -> None:
         weights |= trained_weights(family, strategy, Path(out).parent / "run", 2)
     if os.environ.get("RANK", "0") == "0":
         save_file(weights, out)
-    # gloo aborts a process whose peer has left already.
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
+    end_processes()
 
 
 if __name__ == "__main__":

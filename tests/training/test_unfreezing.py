@@ -10,8 +10,8 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArgu
 from hf_transfer.errors import UserError
 from hf_transfer.models.checkpoint import load_checkpoint
 from hf_transfer.models.layer_groups import LayerGroup
+from hf_transfer.training.limits import refuse_unsupported
 from hf_transfer.training.strategies import Unfreezing
-from hf_transfer.training.trainer import refuse_unsupported
 from hf_transfer.training.unfreezing import ProgressiveUnfreezeCallback
 from tests.models.timm_architectures import build_tiny_timm_checkpoint
 from tests.training.tiny_run import NUM_LABELS, tiny_model, tiny_trainer

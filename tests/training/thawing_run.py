@@ -17,7 +17,7 @@ from transformers import TrainerCallback
 
 from hf_transfer.training import unfreezing
 from hf_transfer.training.strategies import Unfreezing
-from tests.training.tiny_run import tiny_model, tiny_trainer
+from tests.training.tiny_run import end_processes, tiny_model, tiny_trainer
 
 STRATEGY = Unfreezing(strategy="progressive", unfreeze_every="2 steps")
 
@@ -64,10 +64,10 @@ def thawed_weights(family: str, output_dir: Path, batch: int, **settings) -> dic
         num_train_epochs=4,
         callbacks=[same],
         lr_scheduler_type="cosine",
-        ddp_find_unused_parameters=False,
         **settings,
     )
     trainer.train()
+    assert trainer.args.ddp_find_unused_parameters in (None, False), "nothing is searched for"
     assert trainer.state.global_step == same.compared or "RANK" not in os.environ
     return {f"{family}/{name}": tensor.clone().contiguous() for name, tensor in model.state_dict().items()}
 
@@ -84,6 +84,7 @@ def main(out: str, batch: str, *families: str) -> None:
         weights |= thawed_weights(family, Path(out).parent / "run", int(batch))
     if os.environ.get("RANK", "0") == "0":
         save_file(weights, out)
+    end_processes()
 
 
 if __name__ == "__main__":

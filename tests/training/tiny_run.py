@@ -12,6 +12,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 import torch
+import torch.distributed
 from PIL import Image
 from safetensors.torch import save_file
 from transformers import PreTrainedModel, TrainingArguments, set_seed
@@ -112,12 +113,20 @@ def trained_weights(model_type: str, output_dir: Path, batch: int, accumulation:
     return {f"{model_type}/{name}": tensor.clone().contiguous() for name, tensor in model.state_dict().items()}
 
 
+def end_processes() -> None:
+    """Leaves together: gloo aborts a process whose peer has left already."""
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
 def main(out: str, batch: str, accumulation: str, *families: str) -> None:
     weights: dict[str, torch.Tensor] = {}
     for family in families:
         weights |= trained_weights(family, Path(out).parent / "run", int(batch), int(accumulation))
     if os.environ.get("RANK", "0") == "0":
         save_file(weights, out)
+    end_processes()
 
 
 if __name__ == "__main__":

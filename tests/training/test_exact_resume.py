@@ -1,0 +1,96 @@
+"""Killed at any step and continued: weights, optimizer, rates, patience, best record and history, bit for bit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+# 18 pictures, 4 a step: 5 steps an epoch, 4 epochs; a checkpoint every 2 steps.
+
+
+def run(
+    folder: Path, strategy: str, kill: int, where: str = "step", processes: int = 1
+) -> subprocess.CompletedProcess:
+    words = ["-m", "tests.training.killed_run", str(folder), strategy, str(kill), where]
+    if processes > 1:
+        launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", str(processes)]
+        launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+        words = [*launch, "--main_process_port", "0", *words]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    return subprocess.run(
+        [sys.executable, *words], env=environment, capture_output=True, text=True, timeout=200, check=False
+    )
+
+
+def ended_with(folder: Path) -> tuple[dict, dict]:
+    return json.loads((folder / "result.json").read_text(encoding="utf-8")), load_file(folder / "result.safetensors")
+
+
+def finished(folder: Path, strategy: str, processes: int = 1) -> tuple[dict, dict]:
+    done = run(folder, strategy, 0, processes=processes)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return ended_with(folder)
+
+
+def assert_identical(one: tuple[dict, dict], other: tuple[dict, dict]) -> None:
+    assert one[0] == other[0]
+    assert one[1].keys() == other[1].keys()
+    assert all(torch.equal(tensor, other[1][name]) for name, tensor in one[1].items())
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Returns what an uninterrupted run ends with, each run once."""
+    ended: dict = {}
+
+    def of(strategy: str, processes: int = 1) -> tuple[dict, dict]:
+        if (strategy, processes) not in ended:
+            ended[strategy, processes] = finished(tmp_path_factory.mktemp("whole"), strategy, processes)
+        return ended[strategy, processes]
+
+    return of
+
+
+@pytest.mark.parametrize(
+    ("strategy", "kill"), [("progressive", 1), ("progressive", 7), ("full", 12), ("lp-ft", 5), ("plateau", 16)]
+)
+def test_killed_and_continued_is_uninterrupted(strategy: str, kill: int, whole, tmp_path: Path):
+    killed = run(tmp_path, strategy, kill)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-3000:]
+    assert not (tmp_path / "result.json").exists()
+    assert_identical(finished(tmp_path, strategy), whole(strategy))
+
+
+def test_a_checkpoint_cut_off_in_the_middle_is_passed_over(whole, tmp_path: Path):
+    killed = run(tmp_path, "progressive", 9, "save")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-3000:]
+    assert (tmp_path / "checkpoint-10" / "model.safetensors").exists()
+    assert (tmp_path / "checkpoint-8").is_dir(), "the one before must not go before the new one is whole"
+    again = run(tmp_path, "progressive", 0)
+    assert "checkpoint-10 was cut off" in again.stdout
+    ended = (
+        json.loads((tmp_path / "result.json").read_text(encoding="utf-8")),
+        load_file(tmp_path / "result.safetensors"),
+    )
+    assert_identical(ended, whole("progressive"))
+
+
+@pytest.mark.parametrize("stop", [3, 10], ids=["within an epoch", "at its end"])
+def test_sigterm_saves_and_ends_cleanly(stop: int, whole, tmp_path: Path):
+    stopped = run(tmp_path, "progressive", stop, "term")
+    assert f"Stopped by SIGTERM after step {stop}" in stopped.stderr
+    assert (tmp_path / f"checkpoint-{stop}" / "contents.json").exists()
+    assert_identical(finished(tmp_path, "progressive"), whole("progressive"))
+
+
+def test_two_processes_killed_and_continued(whole, tmp_path: Path):
+    killed = run(tmp_path, "progressive", 7, processes=2)
+    assert killed.returncode != 0
+    assert not (tmp_path / "result.json").exists()
+    assert_identical(finished(tmp_path, "progressive", 2), whole("progressive", 2))

@@ -77,7 +77,7 @@ class TransferTrainer(Trainer):
         **kwargs: Any,
     ):
         model: PreTrainedModel = kwargs["model"] if "model" in kwargs else args[0]
-        unfreezing = strategy if isinstance(strategy, Unfreezing) else Unfreezing(strategy=strategy)  # type: ignore
+        unfreezing = Unfreezing(strategy=strategy) if isinstance(strategy, str) else strategy  # type: ignore[arg-type]
         self.groups = tuple(default_groups(model, unfreezing, head_parameter_names) if groups is None else groups)
         self.given_rates = rates
         self.lr_head = lr_head
@@ -175,7 +175,7 @@ class TransferTrainer(Trainer):
         """Makes the schedule as soon as the number of steps is known, before the model is wrapped."""
         values = super().set_initial_training_values(args, dataloader, *rest, **kwargs)
         self.steps_per_epoch = values[1]
-        self._plan_schedule(total_steps=values[6], steps_per_epoch=values[1])
+        self._plan_schedule(total_steps=values[6])
         return values
 
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:
@@ -195,12 +195,9 @@ class TransferTrainer(Trainer):
         """Returns the peak learning rate of every parameter by name."""
         if self.given_rates is not None:
             return dict(self.given_rates)
-        head = self.args.learning_rate if self.lr_head is None else self.lr_head
-        return {
-            name: head if group is self.groups[-1] else self.args.learning_rate
-            for group in self.groups
-            for name in group.parameter_names
-        }
+        usual = self.args.learning_rate
+        rates = {name: usual for group in self.groups for name in group.parameter_names}
+        return rates | dict.fromkeys(self.groups[-1].parameter_names, usual if self.lr_head is None else self.lr_head)
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):
         """Builds a scheduler that asks the unfreezing schedule for the rate of each group.
@@ -228,12 +225,13 @@ class TransferTrainer(Trainer):
 
         return factor
 
-    def _plan_schedule(self, total_steps: int, steps_per_epoch: int) -> None:
+    def _plan_schedule(self, total_steps: int) -> None:
         shape = SchedulerType(self.args.lr_scheduler_type).value
         warmup = (lambda length: 0) if shape == "constant" else self.args.get_warmup_steps
-        run = RunLength(total_steps, steps_per_epoch, warmup)
-        # Where transformers makes the schedule, ours says only which groups are open.
-        self.unfreezing.plan(run, shape if shape in SHAPES else "constant")
+        # Where transformers makes the schedule, ours only says who is open.
+        self.unfreezing.plan(
+            RunLength(total_steps, self.steps_per_epoch, warmup), shape if shape in SHAPES else "constant"
+        )
         self.unfreezing.apply(0)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:

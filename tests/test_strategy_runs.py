@@ -1,0 +1,99 @@
+"""Every strategy through the whole walk: what is decided, what is written, what is refused."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from hf_transfer.cli import main
+from tests.tiny_project import tiny_project
+
+
+def run(folder: Path, *options: str) -> Path:
+    torch.manual_seed(0)
+    checkpoint, pictures = tiny_project(folder)
+    words = ["train", "--model", str(checkpoint), "--dataset", str(pictures), "--use_cpu", "--disable_tqdm", "true"]
+    words += ["--per_device_train_batch_size", "4", "--num_train_epochs", "2", "--output_dir", str(folder / "run")]
+    assert main([*words, *options]) == 0
+    return folder / "run"
+
+
+def changed_tensors(folder: Path) -> set[str]:
+    before = load_file(folder / "checkpoint" / "model.safetensors")
+    after = load_file(folder / "run" / "model" / "model.safetensors")
+    return {name for name, tensor in after.items() if name not in before or not torch.equal(tensor, before[name])}
+
+
+def rates(folder: Path) -> list[dict[str, str]]:
+    with (folder / "history.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_progressive_thaws_group_by_group(tmp_path: Path, capsys):
+    folder = run(tmp_path, "--strategy", "progressive", "--unfreeze_every", "2steps")
+    printed = capsys.readouterr().out
+    thaws = [line for line in printed.splitlines() if ": thawed " in line]
+    assert [line.split(" (")[0] for line in thaws] == [
+        "step 2: thawed layers.1",
+        "step 4: thawed layers.0",
+        "step 6: thawed stem",
+    ]
+    assert "the head learns first, then group by group" in printed
+    assert "4, from stem to head" in printed
+    names = [key for key in rates(folder)[0] if key.startswith("learning_rate/")]
+    assert names == ["learning_rate/stem", "learning_rate/layers.0", "learning_rate/layers.1", "learning_rate/head"]
+
+
+def test_partial_leaves_the_rest_as_it_came(tmp_path: Path):
+    run(tmp_path, "--strategy", "partial", "--train_last", "1")
+    changed = changed_tensors(tmp_path)
+    assert changed
+    assert not any("embeddings" in name or ".layer.0." in name or "layers.0." in name for name in changed)
+    assert any(".layer.1." in name or "layers.1." in name for name in changed)
+
+
+def test_lp_ft_probes_first(tmp_path: Path, capsys):
+    run(tmp_path, "--strategy", "lp-ft", "--probe", "3steps")
+    thaws = [line for line in capsys.readouterr().out.splitlines() if ": thawed " in line]
+    assert len(thaws) == 1
+    assert thaws[0].startswith("step 3: thawed backbone (")
+
+
+def test_layer_decay_and_rates_by_name_are_in_the_history(tmp_path: Path):
+    options = ["--strategy", "full", "--learning_rate", "1e-3", "--layer_decay", "0.5", "--lr_groups", "stem=0"]
+    folder = run(tmp_path, *options, "--lr_scheduler_type", "constant")
+    row = rates(folder)[0]
+    assert float(row["learning_rate/layers.1"]) == pytest.approx(1e-3)
+    assert float(row["learning_rate/layers.0"]) == pytest.approx(5e-4)
+    assert float(row["learning_rate/head"]) == pytest.approx(1e-2)
+    assert float(row["learning_rate/stem"]) == 0
+    assert not any("embeddings" in name for name in changed_tensors(tmp_path))
+    decisions = {entry["name"] for entry in json.loads((folder / "run.json").read_text(encoding="utf-8"))["decisions"]}
+    assert {"layer groups", "layer decay", "learning rate, backbone", "learning rate, head"} <= decisions
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--strategy", "partial", "--train_last", "7"], "the backbone has 3 groups"),
+        (["--strategy", "full", "--train_last", "1"], "--train_last belongs to --strategy partial"),
+        (["--strategy", "progressive", "--unfreeze_every", "never"], "--unfreeze_every never"),
+        (["--strategy", "progressive", "--lr_scheduler_type", "polynomial"], "--lr_scheduler_type"),
+        (["--strategy", "full", "--lr_groups", "layers.7=1"], "no group and no parameter is called 'layers.7'"),
+        (["--strategy", "full", "--lr_backbone", "1", "--learning_rate", "1"], "two names for one rate"),
+        (["--strategy", "feature-extraction", "--lr_backbone", "1"], "does not train the backbone"),
+        (["--strategy", "progresive"], "progressive"),
+    ],
+)
+def test_mistakes_get_one_message(options: list[str], message: str, tmp_path: Path, capsys):
+    torch.manual_seed(0)
+    checkpoint, pictures = tiny_project(tmp_path)
+    words = ["train", "--model", str(checkpoint), "--dataset", str(pictures), "--use_cpu", "--disable_tqdm", "true"]
+    assert main([*words, "--output_dir", str(tmp_path / "run"), *options]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert "Traceback" not in captured.err
+    assert not (tmp_path / "run" / "model").exists()

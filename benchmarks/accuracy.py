@@ -12,11 +12,9 @@ stopped and started again, and two processes with different `--only` may share t
 import argparse
 import json
 import os
-import subprocess
-import sys
-import tempfile
-import time
 from pathlib import Path
+
+from pipeline_runs import run_pipeline
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS = ROOT / "benchmarks" / "results" / "accuracy.jsonl"
@@ -48,31 +46,8 @@ def planned_runs() -> list[tuple[str, str, str]]:
 
 def run(assets: Path, checkpoint: str, dataset: str, strategy: str) -> dict:
     """Runs one fine-tuning and returns its record."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, str(ROOT / "finetune.py")]
-        command += ["--model", str(assets / "checkpoints" / checkpoint)]
-        command += ["--dataset", str(assets / "datasets" / f"{dataset}.tar"), "--strategy", strategy]
-        command += ["--output_dir", str(Path(folder) / "run"), "--disable_tqdm", "true"]
-        start = time.perf_counter()
-        subprocess.run(command, check=True)
-        seconds = time.perf_counter() - start
-        report = json.loads((Path(folder) / "run" / "run.json").read_text(encoding="utf-8"))
-    counts = report["data"]["class_counts"]["test"]
-    return {
-        "checkpoint": checkpoint,
-        "dataset": dataset,
-        "strategy": strategy,
-        "test": report["evaluation"]["test"]["metrics"],
-        "validation": report["evaluation"]["validation"]["metrics"],
-        "interval": report["evaluation"]["test"]["accuracy_interval"],
-        "majority": max(counts) / sum(counts),
-        "epochs": report["training"]["epochs"],
-        "training_seconds": report["seconds"]["training"],
-        "seconds": round(seconds, 1),
-        "hardware": report["hardware"],
-        "versions": report["versions"],
-        "date": report["started"][:10],
-    }
+    record = run_pipeline(assets, checkpoint, dataset, ["--strategy", strategy])
+    return {"checkpoint": checkpoint, "dataset": dataset, "strategy": strategy, **record}
 
 
 def read_records() -> list[dict]:

@@ -26,7 +26,7 @@ from hf_transfer.facts import checkpoint_facts, config_facts, data_facts, traini
 from hf_transfer.models.checkpoint import load_checkpoint
 from hf_transfer.report import Decision, RunReport
 from hf_transfer.run_folder import OUTPUTS, prepare_run_folder, write_outputs
-from hf_transfer.training.arguments import build_training_arguments, planned_arguments
+from hf_transfer.training.arguments import build_training_arguments, planned_arguments, wants_batch_size
 from hf_transfer.training.rates import plan_rates
 from hf_transfer.training.session import build_trainer, save_model, train
 
@@ -73,7 +73,7 @@ def finetune(config: FinetuneConfig) -> RunReport | None:
         decisions = decide(config, data, checkpoint, args, augmentation, trainer, rates, pixels.reason)
         if args.should_save:
             _print_start(decisions, (*data.notes, *checkpoint.notes))
-        outcome = train(trainer, args)
+        outcome = train(trainer, args, find_batch_size=wants_batch_size(config))
     with clock.stage("saving"):
         save_model(trainer, folder / OUTPUTS["model"])
         trainer.accelerator.wait_for_everyone()

@@ -121,7 +121,8 @@ def build_training_arguments(config: FinetuneConfig, learning_rate: float) -> Tr
     Raises:
         UserError: if `TrainingArguments` refuses a value, with its own words.
     """
-    values = planned_arguments(config) | {"learning_rate": learning_rate}
+    # `hf_transfer.training.batch_size` does it: Trainer would change the number of images per step.
+    values = planned_arguments(config) | {"learning_rate": learning_rate, "auto_find_batch_size": False}
     try:
         args = TrainingArguments(**values)
     except (ValueError, TypeError, KeyError, ImportError, NotImplementedError) as error:
@@ -129,6 +130,12 @@ def build_training_arguments(config: FinetuneConfig, learning_rate: float) -> Tr
             f"The training arguments do not fit together: {error}", hint="finetune.py --help_all for all of them"
         ) from error
     _check_trackers(args)
+    if wants_batch_size(config) and args.world_size > 1:
+        raise UserError(
+            "--auto_find_batch_size: where memory runs out in one process, the others wait for it for ever.",
+            "one process",
+            "--per_device_train_batch_size and --gradient_accumulation_steps by hand",
+        )
     # Plain `python` on a machine with several GPUs would fall into nn.DataParallel, slow and wrong for BatchNorm.
     if args.n_gpu > 1:
         print(
@@ -136,6 +143,11 @@ def build_training_arguments(config: FinetuneConfig, learning_rate: float) -> Tr
         )
         args._n_gpu = 1
     return args
+
+
+def wants_batch_size(config: FinetuneConfig) -> bool:
+    """Tells whether the user asked for smaller micro-batches where memory runs out."""
+    return bool(config.training.get("auto_find_batch_size"))
 
 
 def _refuse_unsupported(config: FinetuneConfig) -> None:

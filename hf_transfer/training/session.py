@@ -30,6 +30,7 @@ from hf_transfer.models.checkpoint import Checkpoint
 from hf_transfer.models.layer_groups import LayerGroup, layer_groups
 from hf_transfer.models.two_groups import backbone_and_head
 from hf_transfer.training.arguments import EARLY_STOPPING_PATIENCE
+from hf_transfer.training.batch_size import train_within_memory
 from hf_transfer.training.callbacks import EvaluationLineCallback, FiniteLossCallback, PlainEvaluationLineCallback
 from hf_transfer.training.checkpoints import (
     RunningLossCallback,
@@ -152,8 +153,19 @@ def planned_unfreezing(config: FinetuneConfig, rates: LearningRates) -> Unfreezi
     )
 
 
-def train(trainer: TransferTrainer, args: TrainingArguments) -> TrainingOutcome:
+def train(trainer: TransferTrainer, args: TrainingArguments, find_batch_size: bool = False) -> TrainingOutcome:
     """Runs the training, from a checkpoint where the user asked for it, and returns what came of it.
+
+    Args:
+        trainer ([`TransferTrainer`]):
+            The trainer.
+        args (`TrainingArguments`):
+            Its arguments.
+        find_batch_size (`bool`, *optional*, defaults to `False`):
+            Whether to go on with smaller micro-batches where memory runs out.
+
+    Returns:
+        [`TrainingOutcome`]
 
     Raises:
         Preempted: if SIGTERM stopped it; everything is saved then.
@@ -164,11 +176,12 @@ def train(trainer: TransferTrainer, args: TrainingArguments) -> TrainingOutcome:
     trainer.add_callback(preemption)
     if resume is not None:
         check_identity(resume, trainer.run_identity)
-        trainer.add_callback(RunningLossCallback(trainer, resume))
     if resume is not None and stopped_early(resume):
         trainer.take_up_finished(resume)
+    elif find_batch_size:
+        train_within_memory(trainer, resume, lambda folder: _train_from(trainer, folder))
     else:
-        trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
+        _train_from(trainer, resume)
     preemption.check()
     state = trainer.state
     return TrainingOutcome(
@@ -180,6 +193,13 @@ def train(trainer: TransferTrainer, args: TrainingArguments) -> TrainingOutcome:
         stopped_early=state.global_step < state.max_steps,
         resumed_from=None if resume is None else str(resume),
     )
+
+
+def _train_from(trainer: TransferTrainer, folder: Path | None) -> None:
+    trainer.remove_callback(RunningLossCallback)
+    if folder is not None:
+        trainer.add_callback(RunningLossCallback(trainer, folder))
+    trainer.train(resume_from_checkpoint=None if folder is None else str(folder))
 
 
 def save_model(trainer: TransferTrainer, folder: Path) -> None:

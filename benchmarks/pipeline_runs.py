@@ -1,0 +1,40 @@
+"""One run of `finetune.py` in a process of its own, and what its report says.
+
+Shared by the benchmarks of accuracy.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run_pipeline(assets: Path, checkpoint: str, dataset: str, options: Sequence[str]) -> dict:
+    """Fine-tunes a shared checkpoint on a shared data set and returns the facts of the run."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, str(ROOT / "finetune.py"), *options]
+        command += ["--model", str(assets / "checkpoints" / checkpoint)]
+        command += ["--dataset", str(assets / "datasets" / f"{dataset}.tar")]
+        command += ["--output_dir", str(Path(folder) / "run"), "--disable_tqdm", "true"]
+        start = time.perf_counter()
+        subprocess.run(command, check=True)
+        seconds = time.perf_counter() - start
+        report = json.loads((Path(folder) / "run" / "run.json").read_text(encoding="utf-8"))
+    counts = report["data"]["class_counts"]["test"]
+    return {
+        "test": report["evaluation"]["test"]["metrics"],
+        "validation": report["evaluation"]["validation"]["metrics"],
+        "interval": report["evaluation"]["test"]["accuracy_interval"],
+        "majority": max(counts) / sum(counts),
+        "epochs": report["training"]["epochs"],
+        "training_seconds": report["seconds"]["training"],
+        "seconds": round(seconds, 1),
+        "hardware": report["hardware"],
+        "versions": report["versions"],
+        "date": report["started"][:10],
+    }

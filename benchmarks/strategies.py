@@ -1,0 +1,104 @@
+"""Compares ways of fine-tuning under one budget: flat rates, layer decay, progressive unfreezing, probe first.
+
+Usage:
+    HF_TRANSFER_ASSETS=path/to/assets python benchmarks/strategies.py [--only TEXT] [--table_only]
+
+Every way has three epochs, three seeds and its default settings but for those named. Validation accuracy is what
+defaults may be chosen by; test accuracy is shown beside it. Finished runs are kept in
+`benchmarks/results/strategies.jsonl` and not repeated, so that the script can be stopped and started again; the table
+is `benchmarks/results/strategies.md`.
+"""
+
+import argparse
+import json
+import os
+import statistics
+from pathlib import Path
+
+from pipeline_runs import ROOT, run_pipeline
+
+RECORDS = ROOT / "benchmarks" / "results" / "strategies.jsonl"
+TABLE = RECORDS.with_suffix(".md")
+EPOCHS = ["--num_train_epochs", "3"]
+WAYS = {
+    "flat rate": ["--strategy", "full"],
+    "layer decay 0.9": ["--strategy", "full", "--layer_decay", "0.9"],
+    "layer decay 0.75": ["--strategy", "full", "--layer_decay", "0.75"],
+    "progressive": ["--strategy", "progressive"],
+    "progressive, layer decay 0.75": ["--strategy", "progressive", "--layer_decay", "0.75"],
+    "probe first (lp-ft)": ["--strategy", "lp-ft"],
+    "partial": ["--strategy", "partial"],
+}
+PAIRS = (
+    ("mobilenet_v1_0.25_128", "clothing10"),
+    ("mobilenet_v1_0.25_128", "rbc12"),
+    ("mobilenet_v1_0.5_160", "clothing10"),
+    ("vit_tiny_patch16_224", "clothing10"),
+)
+SEEDS = (42, 43, 44)
+
+
+def planned_runs() -> list[tuple[str, str, str, int]]:
+    """Lists checkpoint, data set, way and seed of each run, cheap ones first."""
+    return [(*pair, way, seed) for pair in PAIRS for seed in SEEDS for way in WAYS]
+
+
+def read_records() -> list[dict]:
+    """Reads the finished runs."""
+    if not RECORDS.exists():
+        return []
+    return [json.loads(line) for line in RECORDS.read_text(encoding="utf-8").splitlines()]
+
+
+def spread(values: list[float]) -> str:
+    """Returns mean and standard deviation, as far as there are any."""
+    text = f"{statistics.mean(values):.3f}"
+    return f"{text} +- {statistics.stdev(values):.3f}" if len(values) > 1 else text
+
+
+def write_table(records: list[dict]) -> None:
+    """Writes the table of all finished runs."""
+    lines = ["# Ways of fine-tuning under one budget", ""]
+    lines += ["Command: `HF_TRANSFER_ASSETS=path/to/assets python benchmarks/strategies.py`. Three epochs each."]
+    lines += ["", "| data set | checkpoint | way | validation accuracy | test accuracy | seeds |"]
+    lines += ["|---|---|---|---|---|---|"]
+    for checkpoint, dataset in PAIRS:
+        for way in WAYS:
+            found = [r for r in records if (r["checkpoint"], r["dataset"], r["way"]) == (checkpoint, dataset, way)]
+            if found:
+                validation = spread([r["validation"]["accuracy"] for r in found])
+                test = spread([r["test"]["accuracy"] for r in found])
+                lines.append(f"| {dataset} | {checkpoint} | {way} | {validation} | {test} | {len(found)} |")
+    machines = sorted({f"{r['hardware']['processor']}, {r['hardware']['cores']} cores" for r in records})
+    versions = sorted(
+        {f"torch {r['versions']['torch']}, transformers {r['versions']['transformers']}" for r in records}
+    )
+    dates = sorted({r["date"] for r in records})
+    lines += ["", f"{len(records)} of {len(planned_runs())} planned runs are in the table. Hardware: "]
+    lines[-1] += f"{'; '.join(machines)}. Versions: {'; '.join(versions)}. Dates: {', '.join(dates)}."
+    TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="", help="run only those whose name holds this text")
+    parser.add_argument("--table_only", action="store_true", help="write the table and run nothing")
+    args = parser.parse_args()
+    done = {(r["checkpoint"], r["dataset"], r["way"], r["seed"]) for r in read_records()}
+    for checkpoint, dataset, way, seed in [] if args.table_only else planned_runs():
+        name = f"{dataset}/{checkpoint}/{way}/{seed}"
+        if (checkpoint, dataset, way, seed) in done or args.only not in name:
+            continue
+        print(f"=== {name}", flush=True)
+        options = [*WAYS[way], *EPOCHS, "--seed", str(seed)]
+        record = run_pipeline(Path(os.environ["HF_TRANSFER_ASSETS"]), checkpoint, dataset, options)
+        RECORDS.parent.mkdir(exist_ok=True)
+        with RECORDS.open("a", encoding="utf-8") as file:
+            run = {"checkpoint": checkpoint, "dataset": dataset, "way": way, "seed": seed}
+            file.write(json.dumps(run | record) + "\n")
+        write_table(read_records())
+    write_table(read_records())
+
+
+if __name__ == "__main__":
+    main()

@@ -39,6 +39,7 @@ from hf_transfer.training.checkpoints import (
     is_whole,
     stopped_early,
 )
+from hf_transfer.training.forgetting import ForgettingCallback, remedies
 from hf_transfer.training.history import epoch_history
 from hf_transfer.training.layer_rates import parameter_rates
 from hf_transfer.training.loss import balanced_class_weights
@@ -92,7 +93,11 @@ def build_trainer(
         eval_dataset=ImageClassificationDataset(data.validation, build_eval_transform(processor), seed=None),
         processing_class=processor,
         compute_metrics=compute_metrics,
-        callbacks=[FiniteLossCallback(), *_early_stopping(config, args)],
+        callbacks=[
+            FiniteLossCallback(),
+            ForgettingCallback(remedies(config.strategy, args.learning_rate, config.augmentation)),
+            *_early_stopping(config, args),
+        ],
         strategy=planned_unfreezing(config, rates),
         groups=groups,
         rates=parameter_rates(groups, rates, config.layer_decay, config.lr_groups),

@@ -154,6 +154,14 @@ class FinetuneConfig:
             "features that the head sees."
         },
     )
+    l2_sp: float | None = field(
+        default=None,
+        metadata={"help": "Pull towards the pretrained weights in place of weight decay (L2-SP), such as 0.1."},
+    )
+    wise_ft: bool = field(
+        default=False,
+        metadata={"help": "At the end, mix with the pretrained weights as far as validation gets better (WiSE-FT)."},
+    )
     class_weights: Literal["none", "balanced"] = field(
         default="none", metadata={"help": "`balanced` weighs each class by the inverse of its share of the images."}
     )

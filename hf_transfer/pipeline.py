@@ -28,7 +28,8 @@ from hf_transfer.report import Decision, RunReport
 from hf_transfer.run_folder import OUTPUTS, prepare_run_folder, write_outputs
 from hf_transfer.training.arguments import build_training_arguments, planned_arguments, wants_batch_size
 from hf_transfer.training.rates import plan_rates
-from hf_transfer.training.session import build_trainer, save_model, train
+from hf_transfer.training.session import build_trainer, mix_with_pretrained, save_model, train
+from hf_transfer.training.wise_ft import backbone_state
 
 
 def finetune(config: FinetuneConfig) -> RunReport | None:
@@ -73,7 +74,11 @@ def finetune(config: FinetuneConfig) -> RunReport | None:
         decisions = decide(config, data, checkpoint, args, augmentation, trainer, rates, pixels.reason)
         if args.should_save:
             _print_start(decisions, (*data.notes, *checkpoint.notes))
+        start = backbone_state(checkpoint.model, checkpoint.head_parameter_names) if config.wise_ft else {}
         outcome = train(trainer, args, find_batch_size=wants_batch_size(config))
+        if config.wise_ft:
+            chosen = mix_with_pretrained(trainer, start, checkpoint.head_parameter_names)
+            outcome = dataclasses.replace(outcome, wise_ft_alpha=chosen.alpha)
     with clock.stage("saving"):
         save_model(trainer, folder / OUTPUTS["model"])
         trainer.accelerator.wait_for_everyone()

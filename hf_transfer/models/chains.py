@@ -16,9 +16,10 @@ from hf_transfer.models.execution_order import Execution
 MOST = 0.5
 """Share of the backbone's weights that its outermost chain has to hold."""
 ENOUGH = 0.1
-"""The same where the network is one line through the chain, as in small networks with large embeddings."""
+"""The same where the network is one line through the chain, as in small networks with large embeddings, or where the
+chain lies directly in the module that holds the whole network."""
 NEARLY_ALL = 0.95
-"""Share above which one element of a chain is the network itself, and the chain around it no division of it."""
+"""Share above which a module is the network itself: a chain around it is no division of it."""
 
 
 @dataclass(frozen=True)
@@ -35,19 +36,39 @@ class Unit:
 
 
 def chain_units(model: nn.Module, execution: Execution, head: Collection[str]) -> list[Unit]:
-    """Returns the elements of the outermost chain that holds most of the backbone."""
+    """Returns the elements of the outermost chains that hold most of the backbone, in the order in which they run."""
     backbone = sum(p.numel() for name, p in model.named_parameters() if name not in head)
     chains = [chain for name, module in model.named_modules() for chain in _chains_in(name, module, execution, head)]
     heavy = [
         chain
         for chain in chains
         if _weight(model, chain) >= MOST * backbone
-        or (_weight(model, chain) >= ENOUGH * backbone and _is_divided_by_cuts(chain, execution))
+        or (
+            _weight(model, chain) >= ENOUGH * backbone
+            # Where several branches run side by side throughout, as in HRNet, there are no cuts.
+            and (_is_divided_by_cuts(chain, execution) or _around_weight(model, chain) >= NEARLY_ALL * backbone)
+        )
     ]
-    for chain in heavy:  # outermost first, as named_modules goes
-        if not _is_wrapping(model, chain, heavy):
-            return [_unit(element, execution) for element in chain]
-    return [_unit(element, execution) for element in _children(model, execution, head)]
+    elements = [element for chain in _outermost(model, execution, heavy) for element in chain]
+    return [_unit(element, execution) for element in elements] or _parts(model, execution, head)
+
+
+def _outermost(model: nn.Module, execution: Execution, chains: Sequence[Sequence[str]]) -> list[Sequence[str]]:
+    """Returns the chains that lie in no other; of those that run at the same time, the heaviest."""
+    dividing = [chain for chain in chains if not _is_wrapping(model, chain, chains)]
+    outer = [
+        chain for chain in dividing if not any(_lies_in(chain, element) for other in dividing for element in other)
+    ]
+    chosen: list[Sequence[str]] = []
+    for chain in sorted(outer, key=lambda chain: _weight(model, chain), reverse=True):
+        in_order = sorted([*chosen, chain], key=lambda chain: execution.spans[chain[0]])
+        if _run_in_turn([element for chain in in_order for element in chain], execution):
+            chosen = in_order
+    return chosen
+
+
+def _lies_in(chain: Sequence[str], module_name: str) -> bool:
+    return all(element.startswith(f"{module_name}.") for element in chain)
 
 
 def _chains_in(name: str, module: nn.Module, execution: Execution, head: Collection[str]) -> Iterator[tuple[str, ...]]:
@@ -57,8 +78,10 @@ def _chains_in(name: str, module: nn.Module, execution: Execution, head: Collect
     for child_name, _ in module.named_children():
         if isinstance(module, nn.ModuleList | nn.Sequential | nn.ModuleDict):
             series[""].append(prefix + child_name)
-        elif numbered := re.fullmatch(r"(.*?)_?\d+", child_name):
-            series[numbered[1]].append(prefix + child_name)
+        else:
+            numbered = re.fullmatch(r"(.*?)_?\d+", child_name)
+            # The first of a series may go without a number: `repeat`, `repeat_1`, `repeat_2`.
+            series[numbered[1] if numbered else child_name].append(prefix + child_name)
     modules = dict(module.named_children())
     for names in series.values():
         elements = [
@@ -66,15 +89,23 @@ def _chains_in(name: str, module: nn.Module, execution: Execution, head: Collect
             for element in names
             if _is_element(element, modules[element.removeprefix(prefix)], execution, head)
         ]
+        elements.sort(key=execution.spans.__getitem__)
         if len(elements) > 1 and _run_in_turn(elements, execution):
             yield tuple(elements)
 
 
 def _is_element(name: str, module: nn.Module, execution: Execution, head: Collection[str]) -> bool:
-    """Tells whether a module can be a link of a chain: made of modules, run, with weights, none of them the head's."""
-    owned = [f"{name}.{inner}" for inner, _ in module.named_parameters()]
+    """Tells whether a module can be a link of a chain: made of modules, run, with weights, none of them the head's.
+
+    One with vectors alone, such as a normalisation with its activation, belongs to what it follows.
+    """
+    owned = {f"{name}.{inner}" for inner, _ in module.named_parameters()}
     first, last = execution.spans.get(name, (0, -1))
-    return bool(owned) and last >= first and bool(list(module.children())) and not set(owned) & set(head)
+    return last >= first and bool(list(module.children())) and _has_matrices(module) and not owned & set(head)
+
+
+def _has_matrices(module: nn.Module) -> bool:
+    return any(parameter.ndim > 1 for parameter in module.parameters())
 
 
 def _run_in_turn(elements: Sequence[str], execution: Execution) -> bool:
@@ -86,30 +117,54 @@ def _weight(model: nn.Module, chain: Sequence[str]) -> int:
     return sum(p.numel() for element in chain for p in model.get_submodule(element).parameters())
 
 
+def _around_weight(model: nn.Module, chain: Sequence[str]) -> int:
+    return _weight(model, [chain[0].rpartition(".")[0]])
+
+
 def _is_wrapping(model: nn.Module, chain: Sequence[str], chains: Sequence[Sequence[str]]) -> bool:
     """Tells whether nearly all of a chain lies in one of its elements that is divided further."""
     heaviest = max(chain, key=lambda element: _weight(model, [element]))
-    inner = [other for other in chains if all(element.startswith(f"{heaviest}.") for element in other)]
+    inner = [other for other in chains if _lies_in(other, heaviest)]
     most = max((_weight(model, other) for other in inner), default=0)
     return most >= NEARLY_ALL * _weight(model, chain)
 
 
-def _children(model: nn.Module, execution: Execution, head: Collection[str]) -> list[str]:
-    """Returns the parts of a network without chains: the children of the innermost module that holds all of it."""
-    name, module = "", model
-    while True:
-        prefix = f"{name}." if name else ""
-        parts = [
-            prefix + child
-            for child, inner in module.named_children()
-            if {f"{prefix}{child}.{owned}" for owned, _ in inner.named_parameters()} - set(head)
-            and prefix + child in execution.spans
-        ]
-        if len(parts) != 1 or not list(model.get_submodule(parts[0]).children()):
-            break
-        name, module = parts[0], model.get_submodule(parts[0])
-    parts.sort(key=lambda part: execution.spans[part])
-    return parts if parts and _run_in_turn(parts, execution) else [name] * bool(name)
+def _parts(model: nn.Module, execution: Execution, head: Collection[str]) -> list[Unit]:
+    """Divides a network without chains into the children of the innermost module that holds all of it.
+
+    Sequences among them are divided as well, and what runs at the same time or is a normalisation is joined to the
+    part before it.
+    """
+    names = _run_children("", model, execution, head)
+    while len(names) == 1 and (inner := _run_children(names[0], model, execution, head)):
+        names = inner
+    elements = [
+        element
+        for name in names
+        for element in (
+            isinstance(model.get_submodule(name), nn.Sequential) and _run_children(name, model, execution, head)
+        )
+        or [name]
+    ]
+    units: list[Unit] = []
+    for name in sorted(elements, key=execution.spans.__getitem__):
+        unit = _unit(name, execution)
+        if units and (unit.first <= units[-1].last or not _has_matrices(model.get_submodule(name))):
+            units[-1] = replace(units[-1], last=max(unit.last, units[-1].last), size=unit.size)
+        else:
+            units.append(unit)
+    return units
+
+
+def _run_children(name: str, model: nn.Module, execution: Execution, head: Collection[str]) -> list[str]:
+    """Returns the children of a module that run and have weights of the backbone."""
+    prefix = f"{name}." if name else ""
+    return [
+        prefix + child
+        for child, inner in model.get_submodule(name).named_children()
+        if {f"{prefix}{child}.{owned}" for owned, _ in inner.named_parameters()} - set(head)
+        and prefix + child in execution.spans
+    ]
 
 
 def _unit(name: str, execution: Execution) -> Unit:
@@ -166,6 +221,8 @@ def _joined(members: Sequence[Unit]) -> Unit:
 
 def short_names(units: Sequence[Unit]) -> list[Unit]:
     """Drops what all names begin with, but for the name of the outermost chain itself."""
+    if not units:
+        return []
     parts = [unit.name.split(".") for unit in units]
     shared = 0
     while all(len(p) > shared + 2 and p[shared] == parts[0][shared] for p in parts):

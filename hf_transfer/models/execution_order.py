@@ -37,7 +37,8 @@ class Execution:
     cuts: frozenset[int]
     """Operations after which nothing but their own result is needed any more."""
     sizes: dict[str, int]
-    """By module name, height times width of the feature map that it returned last; sequences of tokens have none."""
+    """By module name, height times width of the feature map that it returned last; sequences of tokens have none, nor
+    have several maps of different sizes."""
     num_operations: int
 
 
@@ -217,9 +218,10 @@ def _on_return(name: str, calls: _Calls, recorder: _Recorder):
             recorder.spans[name] = (start, end)
         elif not did_nothing:
             recorder.spans[name] = (min(start, known[0]), max(end, known[1]))
-        tensor = next((value for value in tree_leaves(output) if isinstance(value, torch.Tensor)), None)
-        if tensor is not None and tensor.ndim == 4:
-            recorder.sizes[name] = tensor.shape[2] * tensor.shape[3]
+        tensors = [value for value in tree_leaves(output) if isinstance(value, torch.Tensor)]
+        sizes = {tensor.shape[2] * tensor.shape[3] for tensor in tensors if tensor.ndim == 4}
+        if len(sizes) == 1:
+            recorder.sizes[name] = sizes.pop()
 
     return hook
 

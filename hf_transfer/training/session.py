@@ -4,13 +4,12 @@ Knows how the pieces of this room fit together for `hf_transfer.pipeline`. Does 
 nothing but checkpoints and the model folder.
 """
 
-import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 from transformers import EarlyStoppingCallback, EvalPrediction, TrainingArguments
 from transformers.trainer import TRAINING_ARGS_NAME
@@ -27,8 +26,6 @@ from hf_transfer.data.transforms import (
 )
 from hf_transfer.errors import UserError, nearest
 from hf_transfer.models.checkpoint import Checkpoint
-from hf_transfer.models.layer_groups import LayerGroup, layer_groups
-from hf_transfer.models.two_groups import backbone_and_head
 from hf_transfer.training.arguments import EARLY_STOPPING_PATIENCE
 from hf_transfer.training.batch_size import train_within_memory
 from hf_transfer.training.callbacks import EvaluationLineCallback, FiniteLossCallback, PlainEvaluationLineCallback
@@ -41,14 +38,14 @@ from hf_transfer.training.checkpoints import (
 )
 from hf_transfer.training.forgetting import ForgettingCallback, remedies
 from hf_transfer.training.history import epoch_history
+from hf_transfer.training.l2sp import L2SPCallback
 from hf_transfer.training.layer_rates import parameter_rates
 from hf_transfer.training.loss import balanced_class_weights
+from hf_transfer.training.plan import planned_groups, planned_unfreezing, run_identity
 from hf_transfer.training.preemption import PreemptionCallback
 from hf_transfer.training.rates import LearningRates
-from hf_transfer.training.strategies import Unfreezing
 from hf_transfer.training.trainer import TransferTrainer
-
-_UNFREEZING_OPTIONS = ("train_last", "unfreeze_every", "unfreeze_at", "unfreeze_on_plateau", "probe")
+from hf_transfer.training.wise_ft import ChosenAlpha, choose_alpha
 
 
 @dataclass(frozen=True)
@@ -62,6 +59,8 @@ class TrainingOutcome:
     best_metric: float | None
     stopped_early: bool
     resumed_from: str | None
+    wise_ft_alpha: float | None = None
+    """The share of the fine-tuned weights in the mixture, where one was asked for."""
 
 
 def build_trainer(
@@ -96,6 +95,7 @@ def build_trainer(
         callbacks=[
             FiniteLossCallback(),
             ForgettingCallback(remedies(config.strategy, args.learning_rate, config.augmentation)),
+            *_l2_sp(config, checkpoint),
             *_early_stopping(config, args),
         ],
         strategy=planned_unfreezing(config, rates),
@@ -109,53 +109,6 @@ def build_trainer(
     trainer.remove_callback(PrinterCallback if args.disable_tqdm else ProgressCallback)
     trainer.add_callback(PlainEvaluationLineCallback() if args.disable_tqdm else EvaluationLineCallback())
     return trainer
-
-
-def run_identity(
-    config: FinetuneConfig,
-    data: ImageData,
-    checkpoint: Checkpoint,
-    args: TrainingArguments,
-    rates: LearningRates,
-    augmentation: AugmentationSettings,
-) -> dict[str, Any]:
-    """Returns what must be the same when a run is continued; how long it takes may change."""
-    return {
-        "strategy": config.strategy,
-        "thaws": {name: getattr(config, name) for name in _UNFREEZING_OPTIONS},
-        "architecture": checkpoint.architecture,
-        "weights": checkpoint.weights_sha256,
-        "data": data.fingerprint,
-        "labels": list(data.label_names),
-        "augmentation": dataclasses.asdict(augmentation),
-        "learning rates": [rates.backbone, rates.head],
-        "layer decay": config.layer_decay,
-        "rates by group": config.lr_groups,
-        "schedule": str(args.lr_scheduler_type),
-        "optimizer": str(args.optim),
-        "weight decay": args.weight_decay,
-        "images per step": args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size,
-        "precision": args.mixed_precision,
-        "seed": args.seed,
-    }
-
-
-def planned_groups(config: FinetuneConfig, checkpoint: Checkpoint) -> tuple[LayerGroup, ...]:
-    """Returns the layer groups of a run: backbone and head, or as fine as the user's wishes need them."""
-    by_group = config.strategy in ("partial", "progressive") or config.layer_decay is not None or config.lr_groups
-    if not by_group and config.granularity == "auto":
-        return backbone_and_head(checkpoint.model, checkpoint.head_parameter_names)
-    return layer_groups(checkpoint.model, None if config.granularity == "auto" else config.granularity)
-
-
-def planned_unfreezing(config: FinetuneConfig, rates: LearningRates) -> Unfreezing:
-    """Returns which groups learn when."""
-    return Unfreezing(
-        strategy=config.strategy,
-        **{name: getattr(config, name) for name in _UNFREEZING_OPTIONS},
-        # After the probe the head is no longer fresh: it goes on at the backbone's rate.
-        head_peak_after_probe=rates.backbone / rates.head,
-    )
 
 
 def train(trainer: TransferTrainer, args: TrainingArguments, find_batch_size: bool = False) -> TrainingOutcome:
@@ -198,6 +151,24 @@ def train(trainer: TransferTrainer, args: TrainingArguments, find_batch_size: bo
         stopped_early=state.global_step < state.max_steps,
         resumed_from=None if resume is None else str(resume),
     )
+
+
+def mix_with_pretrained(
+    trainer: TransferTrainer, start: Mapping[str, torch.Tensor], head_names: Collection[str]
+) -> ChosenAlpha:
+    """Mixes the trained model with the pretrained weights as far as it does validation good (WiSE-FT)."""
+    metric = (trainer.args.metric_for_best_model or "loss").removeprefix("eval_")
+    rises = trainer.args.greater_is_better is not False and metric != "loss"
+    validation: Any = trainer.eval_dataset
+
+    def score() -> float:
+        metrics: dict[str, float] = trainer.predict(validation, metric_key_prefix="mixed").metrics or {}
+        return metrics[f"mixed_{metric}"] if rises else -metrics[f"mixed_{metric}"]
+
+    chosen = choose_alpha(trainer.accelerator.unwrap_model(trainer.model), start, score, head_names)
+    if trainer.args.should_save:
+        print(f"WiSE-FT: {chosen.alpha:g} of the fine-tuned weights, the rest of the pretrained ones.", flush=True)
+    return chosen
 
 
 def _train_from(trainer: TransferTrainer, folder: Path | None) -> None:
@@ -249,6 +220,18 @@ def _early_stopping(config: FinetuneConfig, args: TrainingArguments) -> list[Ear
     if patience == 0 or not args.load_best_model_at_end:
         return []
     return [EarlyStoppingCallback(patience, config.early_stopping_threshold)]
+
+
+def _l2_sp(config: FinetuneConfig, checkpoint: Checkpoint) -> list[L2SPCallback]:
+    if config.l2_sp is None:
+        return []
+    if config.l2_sp <= 0 or config.strategy in ("scratch", "feature-extraction"):
+        raise UserError(
+            f"--l2_sp {config.l2_sp:g} with --strategy {config.strategy}",
+            "a number above 0, with a strategy that trains pretrained weights",
+            "--l2_sp 0.1, or leave it out",
+        )
+    return [L2SPCallback(checkpoint.model, checkpoint.head_parameter_names, config.l2_sp)]
 
 
 def _mixing_collator(augmentation: AugmentationSettings, num_classes: int, seed: int) -> MixingCollator | None:

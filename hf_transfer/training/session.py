@@ -7,6 +7,7 @@ nothing but checkpoints and the model folder.
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch

@@ -14,9 +14,8 @@ import json
 import os
 from pathlib import Path
 
-from pipeline_runs import run_pipeline
+from pipeline_runs import ROOT, lab_note, run_pipeline
 
-ROOT = Path(__file__).resolve().parents[1]
 RECORDS = ROOT / "benchmarks" / "results" / "accuracy.jsonl"
 TABLE = RECORDS.with_suffix(".md")
 CHECKPOINTS = (
@@ -76,13 +75,7 @@ def write_table(records: list[dict]) -> None:
             f"{high:.3f}) | {r['test']['balanced_accuracy']:.3f} | {r['majority']:.3f} | {r['epochs']:g} | "
             f"{r['seconds']:.0f} |"
         )
-    machines = sorted({f"{r['hardware']['processor']}, {r['hardware']['cores']} cores" for r in records})
-    versions = sorted(
-        {", ".join(f"{k} {r['versions'][k]}" for k in ("torch", "transformers", "timm")) for r in records}
-    )
-    dates = sorted({r["date"] for r in records})
-    lines += ["", f"{len(records)} of {len(order)} planned runs are in the table."]
-    lines += [f"Hardware: {'; '.join(machines)}. Versions: {'; '.join(versions)}. Dates: {', '.join(dates)}."]
+    lines += ["", f"{len(records)} of {len(order)} planned runs are in the table. {lab_note(records)}"]
     lines += ["Seconds are from process start to the last file, on a machine that other work shared: not a benchmark."]
     TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

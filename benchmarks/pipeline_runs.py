@@ -38,3 +38,12 @@ def run_pipeline(assets: Path, checkpoint: str, dataset: str, options: Sequence[
         "versions": report["versions"],
         "date": report["started"][:10],
     }
+
+
+def lab_note(records: Sequence[dict]) -> str:
+    """Returns hardware, versions and dates of a table's runs."""
+    machines = sorted({f"{r['hardware']['processor']}, {r['hardware']['cores']} cores" for r in records})
+    used = [r["versions"] for r in records]
+    versions = sorted({", ".join(f"{name} {v[name]}" for name in ("torch", "transformers", "timm")) for v in used})
+    dates = sorted({r["date"] for r in records})
+    return f"Hardware: {'; '.join(machines)}. Versions: {'; '.join(versions)}. Dates: {', '.join(dates)}."

@@ -11,7 +11,6 @@ bit. As many trials with one process as with two. Writes `benchmarks/results/res
 
 import argparse
 import json
-import os
 import random
 import subprocess
 import sys
@@ -25,6 +24,9 @@ from safetensors.torch import load_file
 from hf_transfer.environment import hardware, package_versions
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # the run that is killed belongs to the tests
+from tests.training.killed_run import command, surroundings  # noqa: E402
+
 TABLE = ROOT / "benchmarks" / "results" / "resume_trial.md"
 STEPS = 20
 STRATEGY = "progressive"
@@ -32,15 +34,8 @@ STRATEGY = "progressive"
 
 def run(folder: Path, kill: int, where: str, processes: int) -> int:
     """Runs to the end, or to where it is killed; returns the exit code."""
-    words = ["-m", "tests.training.killed_run", str(folder), STRATEGY, str(kill), where]
-    if processes > 1:
-        launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", str(processes)]
-        launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-        words = [*launch, "--main_process_port", "0", *words]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    return subprocess.run(
-        [sys.executable, *words], cwd=ROOT, env=environment, capture_output=True, check=False
-    ).returncode
+    words = command(folder, STRATEGY, kill, where, processes)
+    return subprocess.run(words, cwd=ROOT, env=surroundings(), capture_output=True, check=False).returncode
 
 
 def ending(folder: Path) -> tuple[dict, dict]:

@@ -15,7 +15,7 @@ import os
 import statistics
 from pathlib import Path
 
-from pipeline_runs import ROOT, run_pipeline
+from pipeline_runs import ROOT, lab_note, run_pipeline
 
 RECORDS = ROOT / "benchmarks" / "results" / "strategies.jsonl"
 TABLE = RECORDS.with_suffix(".md")
@@ -69,13 +69,7 @@ def write_table(records: list[dict]) -> None:
                 validation = spread([r["validation"]["accuracy"] for r in found])
                 test = spread([r["test"]["accuracy"] for r in found])
                 lines.append(f"| {dataset} | {checkpoint} | {way} | {validation} | {test} | {len(found)} |")
-    machines = sorted({f"{r['hardware']['processor']}, {r['hardware']['cores']} cores" for r in records})
-    versions = sorted(
-        {f"torch {r['versions']['torch']}, transformers {r['versions']['transformers']}" for r in records}
-    )
-    dates = sorted({r["date"] for r in records})
-    lines += ["", f"{len(records)} of {len(planned_runs())} planned runs are in the table. Hardware: "]
-    lines[-1] += f"{'; '.join(machines)}. Versions: {'; '.join(versions)}. Dates: {', '.join(dates)}."
+    lines += ["", f"{len(records)} of {len(planned_runs())} planned runs are in the table. {lab_note(records)}"]
     TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

@@ -7,6 +7,7 @@ import pytest
 from transformers import ConvNextConfig, ViTConfig
 
 from hf_transfer.cli import main
+from tests.hub_server import HubServer
 
 
 @pytest.fixture
@@ -100,3 +101,21 @@ def test_a_folder_that_is_no_checkpoint(tmp_path: Path, capsys):
 def test_the_quickstart_has_its_stages(capsys):
     names = [row["name"] for row in groups(capsys, "--model", "quickstart")]
     assert names == ["stem", "stages.0", "stages.1", "stages.2", "head"]
+
+
+def test_by_hub_id_no_weights_are_fetched(bare_vit: Path, hub: HubServer, repo_id: str, capsys):
+    # What cannot be read as weights shows that nobody tries to.
+    (bare_vit / "model.safetensors").write_bytes(b"no weights")
+    hub.add_model(repo_id, bare_vit)
+    names = [row["name"] for row in groups(capsys, "--model", repo_id)]
+    assert names == ["stem", "layers.0", "layers.1", "layers.2", "head"]
+    fetched = [path for _, path, _ in hub.requests]
+    assert any(path.endswith("config.json") for path in fetched)
+    assert not any(path.endswith(".safetensors") for path in fetched)
+
+
+def test_a_hub_id_that_does_not_exist(hub: HubServer, repo_id: str, capsys):
+    assert main(["inspect", "--model", repo_id]) == 2
+    captured = capsys.readouterr()
+    assert repo_id in captured.err
+    assert "Traceback" not in captured.err

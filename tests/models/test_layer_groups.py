@@ -1,8 +1,13 @@
 """Golden maps: the groups of published architectures, written down by hand."""
 
+import time
+
 import pytest
+import timm
+import torch
 import transformers
-from transformers import PreTrainedModel
+from torch import nn
+from transformers import PreTrainedModel, TimmWrapperConfig, TimmWrapperForImageClassification
 
 from hf_transfer.models.head import meta_twin
 from hf_transfer.models.layer_groups import LayerGroup, layer_groups
@@ -127,3 +132,90 @@ def test_modules_around_several_groups_belong_to_none(family: str):
     held = {name for group in layer_groups(model) for name in group.module_names}
     assert "" not in held
     assert model.base_model_prefix not in held
+
+
+@pytest.mark.parametrize(
+    ("architecture", "stages"),
+    [
+        # VGG's five rows of convolutions between poolings (configuration E: two, two, four, four, four).
+        (
+            "vgg19",
+            ["features.0-2", "features.5-7", "features.10-16", "features.19-25", "features.28-34", "pre_logits"],
+        ),
+        # A normalisation goes with the convolution before it.
+        (
+            "vgg11_bn",
+            ["features.0", "features.4", "features.8-11", "features.15-18", "features.22-25", "pre_logits"],
+        ),
+        # Branches at four resolutions run side by side; the wider head of the small one has a chain of its own.
+        ("hrnet_w18", ["stem", "stage2", "stage3", "stage4"]),
+        ("hrnet_w18_small", ["stem", "stage2", "stage3", "stage4", *(f"downsamp_modules.{n}" for n in range(3))]),
+        # Entry flow, middle flow (eight blocks at 19 pixels, after the entry's last one), exit flow.
+        ("legacy_xception", ["stem", "block1", "block2", "block3-block11", "block12-conv4"]),
+        # 10 x block35, 20 x block17, 10 x block8.
+        ("inception_resnet_v2", ["stem", "repeat", "repeat_1", "repeat_2"]),
+        # The first normalisation belongs to the stem, the last one to the last block.
+        (
+            "densenet121",
+            [
+                "stem",
+                "features.denseblock1",
+                *(f"features.transition{n}-denseblock{n + 1}" for n in (1, 2, 3)),
+            ],
+        ),
+    ],
+)
+def test_networks_whose_stages_lie_in_no_list(architecture: str, stages: list[str]):
+    with torch.device("meta"):
+        model = timm.create_model(architecture, num_classes=7)
+    assert [group.name for group in layer_groups(model, "stage")] == [*stages, "head"]
+
+
+@pytest.mark.parametrize("architecture", ["test_resnet", "test_vit", "test_efficientnet"])
+def test_a_wrapped_timm_model_has_the_groups_of_the_bare_one(architecture: str):
+    wrapped = meta_twin(TimmWrapperForImageClassification, TimmWrapperConfig(architecture=architecture, num_labels=7))
+    with torch.device("meta"):
+        bare = timm.create_model(architecture, num_classes=7)
+    for granularity in ("stage", "block"):
+        assert [
+            (group.name, tuple(name.removeprefix("timm_model.") for name in group.parameter_names))
+            for group in layer_groups(wrapped, granularity)
+        ] == [(group.name, group.parameter_names) for group in layer_groups(bare, granularity)]
+
+
+@pytest.mark.parametrize(
+    ("family", "heads"),
+    [("DeiT", {"cls_classifier", "distillation_classifier"}), ("Levit", {"classifier", "classifier_distill"})],
+)
+def test_the_two_heads_of_a_distilled_network_are_one_group(family: str, heads: set[str]):
+    model = meta_twin(
+        getattr(transformers, f"{family}ForImageClassificationWithTeacher"),
+        getattr(transformers, f"{family}Config")(num_labels=7),
+    )
+    groups = layer_groups(model)
+    assert {name.partition(".")[0] for name in groups[-1].parameter_names} == heads
+    assert not any(heads & {name.partition(".")[0] for name in group.parameter_names} for group in groups[:-1])
+
+
+def test_a_network_that_is_all_head():
+    class Linear(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(3 * 224 * 224, 2)
+
+        def forward(self, pixels):
+            return self.fc(pixels.flatten(1))
+
+        def get_classifier(self):
+            return self.fc
+
+    assert [(group.name, group.parameter_names) for group in layer_groups(Linear())] == [
+        ("head", ("fc.weight", "fc.bias"))
+    ]
+
+
+def test_it_is_quick():
+    model = published("ViT")
+    start = time.process_time()
+    layer_groups(model)
+    assert time.process_time() - start < 2

@@ -1,31 +1,23 @@
 """Killed at any step and continued: weights, optimizer, rates, patience, best record and history, bit for bit."""
 
 import json
-import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.training.killed_run import command, surroundings
+
 # 18 pictures, 4 a step: 5 steps an epoch, 4 epochs; a checkpoint every 2 steps.
 
 
-def run(
-    folder: Path, strategy: str, kill: int, where: str = "step", processes: int = 1
-) -> subprocess.CompletedProcess:
-    words = ["-m", "tests.training.killed_run", str(folder), strategy, str(kill), where]
-    if processes > 1:
-        launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", str(processes)]
-        launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-        words = [*launch, "--main_process_port", "0", *words]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    return subprocess.run(
-        [sys.executable, *words], env=environment, capture_output=True, text=True, timeout=200, check=False
-    )
+def run(folder: Path, strategy: str, kill: int, where: str = "step", processes: int = 1):
+    """Runs `killed_run` to its end, or to where it is killed."""
+    words = command(folder, strategy, kill, where, processes)
+    return subprocess.run(words, env=surroundings(), capture_output=True, text=True, timeout=200, check=False)
 
 
 def ended_with(folder: Path) -> tuple[dict, dict]:

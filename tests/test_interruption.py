@@ -63,6 +63,24 @@ def test_auto_begins_at_the_beginning_where_there_is_nothing(project: list[str],
     assert report["training"]["resumed_from"] is None
 
 
+def test_a_run_that_early_stopping_had_ended_does_not_go_on(project: list[str], tmp_path: Path):
+    # A rate this small changes no prediction, so the first evaluation stays the best.
+    words = ["train", *project, "--output_dir", str(tmp_path / "run"), "--learning_rate", "1e-12"]
+    words += ["--early_stopping_patience", "1"]
+    assert main(words) == 0
+    report = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
+    assert report["training"]["stopped_early"]
+    before = load_file(tmp_path / "run" / "model" / "model.safetensors")
+    assert main([*words, "--resume_from_checkpoint", "last"]) == 0
+    again = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
+    assert again["training"]["steps"] == report["training"]["steps"]
+    assert again["history"] == report["history"]
+    for split in ("validation", "test"):
+        assert again["evaluation"][split]["metrics"] == report["evaluation"][split]["metrics"]
+    after = load_file(tmp_path / "run" / "model" / "model.safetensors")
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [

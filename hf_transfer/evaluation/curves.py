@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -22,6 +23,7 @@ History = Sequence[Mapping[str, float]]
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _BEST = "#777777"
+_RATE = "learning_rate/"
 
 
 def write_history_csv(history: History, path: str | Path) -> None:
@@ -60,7 +62,9 @@ def plot_curves(
 
 
 def draw_curves(history: History, *, metric: str = "accuracy", greater_is_better: bool = True) -> Figure:
-    """Draws losses on the left and validation metrics on the right, with the best evaluation marked in both.
+    """Draws losses, validation metrics, and the learning rate of every layer group, where there is more than one.
+
+    The best evaluation is marked in the first two.
 
     Args:
         history (`Sequence[Mapping[str, float]]`):
@@ -71,15 +75,18 @@ def draw_curves(history: History, *, metric: str = "accuracy", greater_is_better
             Whether a higher value of that metric is better.
 
     Returns:
-        `Figure`: with two axes.
+        `Figure`: with two axes, or three.
     """
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    losses, metrics = figure.subplots(1, 2)
+    rates = _rate_names(history)
+    figure = Figure(figsize=(15 if rates else 10, 4), layout="constrained")
+    losses, metrics, *more = figure.subplots(1, 3 if rates else 2)
     best = best_row(history, metric, greater_is_better)
     _plot(losses, history, {"train_loss": "training", "eval_loss": "validation"}, best)
     losses.set(title="Loss", xlabel="epoch", ylabel="cross-entropy")
     _plot(metrics, history, _metric_names(history), best)
     metrics.set(title="Validation", xlabel="epoch")
+    for axes in more:
+        _plot_rates(axes, history, rates)
     return figure
 
 
@@ -96,6 +103,33 @@ def best_row(history: History, metric: str, greater_is_better: bool) -> Mapping[
 def _metric_names(history: History) -> dict[str, str]:
     keys = dict.fromkeys(key for row in history for key in row if key.startswith("eval_") and key != "eval_loss")
     return {key: key.removeprefix("eval_").replace("_", " ") for key in keys}
+
+
+def _rate_names(history: History) -> dict[str, str]:
+    """Returns the columns with the rates of layer groups, from stem to head; none where there is one rate."""
+    keys = dict.fromkeys(key for row in history for key in row if key.startswith(_RATE))
+    return {key: key.removeprefix(_RATE) for key in keys} if len(keys) > 1 else {}
+
+
+def _plot_rates(axes: Axes, history: History, names: Mapping[str, str]) -> None:
+    """Draws a line for each group, dark for the stem and light for the head; a frozen group has no line."""
+    shades = colormaps["viridis"]
+    for index, (key, name) in enumerate(names.items()):
+        rows = [row for row in history if row.get(key, 0.0) > 0.0]
+        # A legend of dozens of blocks would hide the lines: the first and the last say which way the colours go.
+        shown = len(names) <= len(_COLOURS) or index in (0, len(names) - 1)
+        axes.plot(
+            [row["epoch"] for row in rows],
+            [row[key] for row in rows],
+            color=shades(0.9 * index / (len(names) - 1)),
+            marker=".",
+            label=name if shown else "_nolegend_",
+        )
+    axes.set(title="Learning rate by layer group", xlabel="epoch", yscale="log")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#DDDDDD", linewidth=0.8)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(facecolor="white", edgecolor="none", framealpha=0.85)
 
 
 def _plot(axes: Axes, history: History, names: Mapping[str, str], best: Mapping[str, float] | None) -> None:

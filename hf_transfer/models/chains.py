@@ -220,13 +220,11 @@ def _joined(members: Sequence[Unit]) -> Unit:
 
 
 def short_names(units: Sequence[Unit]) -> list[Unit]:
-    """Drops what all names begin with, but for the name of the outermost chain itself."""
-    if not units:
-        return []
+    """Drops what all names begin with, but for a word before a number."""
     parts = [unit.name.split(".") for unit in units]
     shared = 0
-    while all(len(p) > shared + 2 and p[shared] == parts[0][shared] for p in parts):
+    while parts and all(len(part) > shared + 1 and part[shared] == parts[0][shared] for part in parts):
         shared += 1
-    if len(units) == 1 or parts[0][shared].isdigit():
+    if any(part[shared][0].isdigit() for part in parts):
         shared = max(0, shared - 1)
     return [replace(unit, name=".".join(part[shared:])) for part, unit in zip(parts, units, strict=True)]

@@ -15,6 +15,8 @@ import torch
 from torch import nn
 from transformers import TrainerCallback
 
+from hf_transfer.errors import UserError
+
 
 class L2SPCallback(TrainerCallback):
     """Pulls every weight that learns back by `learning rate x strength x (weight - start)` before each step.
@@ -37,10 +39,14 @@ class L2SPCallback(TrainerCallback):
         }
 
     def on_train_begin(self, args, state, control, optimizer=None, **kwargs):
-        for group in _groups(optimizer):
-            # The pull takes the place of weight decay; a group is all backbone or all head.
-            if any(id(parameter) in self._start for parameter in group["params"]):
-                group["weight_decay"] = 0.0
+        pulled = [g for g in _groups(optimizer) if any(id(parameter) in self._start for parameter in g["params"])]
+        if not pulled:
+            raise UserError(
+                "--l2_sp: none of the weights that learn came from the checkpoint; FSDP and DeepSpeed replace them.",
+                hint="one process or a multi-GPU (DDP) configuration, or leave --l2_sp out",
+            )
+        for group in pulled:
+            group["weight_decay"] = 0.0  # the pull takes its place; a group is all backbone or all head
 
     @torch.no_grad()
     def on_pre_optimizer_step(self, args, state, control, optimizer=None, **kwargs):

@@ -105,3 +105,30 @@ def test_written_files_have_ordinary_permissions(tmp_path: Path):
     write_atomically(tmp_path / "new" / "table.csv", lambda path: path.write_text("new") and None)
     assert (tmp_path / "new" / "table.csv").read_text() == "new"
     assert (tmp_path / "new" / "table.csv").stat().st_mode == ordinary.stat().st_mode
+
+
+def test_the_rate_of_every_group_is_drawn_from_its_thaw_on():
+    rows = [
+        {
+            "epoch": 1.0,
+            "eval_loss": 1.0,
+            "learning_rate/stem": 0.0,
+            "learning_rate/layers.0": 1e-4,
+            "learning_rate/head": 1e-2,
+        },
+        {
+            "epoch": 2.0,
+            "eval_loss": 0.9,
+            "learning_rate/stem": 1e-5,
+            "learning_rate/layers.0": 9e-5,
+            "learning_rate/head": 9e-3,
+        },
+    ]
+    rates = draw_curves(rows).axes[2]
+    drawn = {line.get_label(): list(line.get_ydata()) for line in rates.lines}
+    assert drawn == {"stem": [1e-5], "layers.0": [1e-4, 9e-5], "head": [1e-2, 9e-3]}
+    assert rates.get_yscale() == "log"
+
+
+def test_one_rate_needs_no_panel():
+    assert len(draw_curves([{"epoch": 1.0, "eval_loss": 1.0, "learning_rate/head": 1e-2}]).axes) == 2

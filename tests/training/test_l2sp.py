@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from hf_transfer.cli import main
+from hf_transfer.errors import UserError
 from hf_transfer.models.head import find_head
 from hf_transfer.training.l2sp import L2SPCallback
 from tests.tiny_project import tiny_project
@@ -70,6 +71,13 @@ def test_frozen_layers_are_not_touched(tmp_path: Path):
     frozen = {name for group in trainer.groups[:-2] for name in group.parameter_names}
     assert frozen
     assert all(torch.equal(start[name], end[name]) for name in frozen)
+
+
+def test_weights_that_were_replaced_are_noticed(tmp_path: Path):
+    model = tiny_model("vit")
+    trainer = tiny_trainer(model, tmp_path, callbacks=[L2SPCallback(tiny_model("vit"), find_head(model), 1.0)])
+    with pytest.raises(UserError, match="none of the weights that learn came from the checkpoint"):
+        trainer.train()
 
 
 @pytest.mark.parametrize("words", [["--l2_sp", "0"], ["--l2_sp", "0.1", "--strategy", "feature-extraction"]])

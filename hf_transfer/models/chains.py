@@ -17,7 +17,7 @@ MOST = 0.5
 """Share of the backbone's weights that its outermost chain has to hold."""
 ENOUGH = 0.1
 """The same where the network is one line through the chain, as in small networks with large embeddings, or where the
-chain lies directly in the module that holds the whole network."""
+chain is a part of the trunk, not of a block."""
 NEARLY_ALL = 0.95
 """Share above which a module is the network itself: a chain around it is no division of it."""
 
@@ -46,7 +46,7 @@ def chain_units(model: nn.Module, execution: Execution, head: Collection[str]) -
         or (
             _weight(model, chain) >= ENOUGH * backbone
             # Where several branches run side by side throughout, as in HRNet, there are no cuts.
-            and (_is_divided_by_cuts(chain, execution) or _around_weight(model, chain) >= NEARLY_ALL * backbone)
+            and (_is_divided_by_cuts(chain, execution) or _is_part_of_trunk(model, chain, backbone))
         )
     ]
     elements = [element for chain in _outermost(model, execution, heavy) for element in chain]
@@ -117,8 +117,12 @@ def _weight(model: nn.Module, chain: Sequence[str]) -> int:
     return sum(p.numel() for element in chain for p in model.get_submodule(element).parameters())
 
 
-def _around_weight(model: nn.Module, chain: Sequence[str]) -> int:
-    return _weight(model, [chain[0].rpartition(".")[0]])
+def _is_part_of_trunk(model: nn.Module, chain: Sequence[str], backbone: int) -> bool:
+    """Tells whether a chain, and modules that hold nothing else, lie directly in the module of the whole backbone."""
+    around = chain[0].rpartition(".")[0]
+    while around and _weight(model, chain) >= NEARLY_ALL * _weight(model, [around]):
+        around = around.rpartition(".")[0]
+    return _weight(model, [around]) >= NEARLY_ALL * backbone
 
 
 def _is_wrapping(model: nn.Module, chain: Sequence[str], chains: Sequence[Sequence[str]]) -> bool:

@@ -42,13 +42,20 @@ def seal_checkpoint(folder: Path) -> None:
     _write_json(folder / CONTENTS_FILE, sizes)
 
 
+def break_seal(folder: Path) -> None:
+    """Makes a checkpoint count as cut off, before it is written over: old and new files may have the same sizes."""
+    (folder / CONTENTS_FILE).unlink(missing_ok=True)
+
+
 def is_whole(folder: Path) -> bool:
     """Tells whether a checkpoint was written to the end and nothing of it has been lost since."""
     try:
         sizes = json.loads((folder / CONTENTS_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return all((folder / name).is_file() and (folder / name).stat().st_size == size for name, size in sizes.items())
+    return isinstance(sizes, dict) and all(
+        (folder / name).is_file() and (folder / name).stat().st_size == size for name, size in sizes.items()
+    )
 
 
 def find_checkpoint(output_dir: Path) -> FoundCheckpoint:
@@ -68,6 +75,24 @@ def find_checkpoint(output_dir: Path) -> FoundCheckpoint:
         if _step(folder) >= 0:
             notes.append(f"{folder.name} was cut off while it was written, and is passed over.")
     return FoundCheckpoint(None, tuple(notes))
+
+
+def refuse_weights_only(folder: Path) -> None:
+    """Raises for a checkpoint without the optimizer's state, as `--save_only_model` leaves it."""
+    if not any(folder.glob("optimizer*")) and not any(folder.glob("global_step*")):
+        raise UserError(
+            f"{folder} holds weights alone, so the run cannot be continued from it.",
+            allowed="a checkpoint that was saved without --save_only_model",
+            hint=f"--model {folder} and another --output_dir, for a new run from these weights",
+        )
+
+
+def find_best(state: TrainerState, folder: Path) -> None:
+    """Points a state at its best checkpoint beside `folder`, where the folder of the run has been moved since."""
+    recorded = state.best_model_checkpoint
+    if state.best_global_step and (recorded is None or not Path(recorded).is_dir()):
+        beside = folder.parent / f"{PREFIX_CHECKPOINT_DIR}-{state.best_global_step}"
+        state.best_model_checkpoint = str(beside) if is_whole(beside) else None
 
 
 def write_identity(folder: Path, identity: Mapping[str, Any]) -> None:

@@ -15,6 +15,7 @@ from hf_transfer.models.checkpoint import Checkpoint
 from hf_transfer.models.layer_groups import LayerGroup, layer_groups
 from hf_transfer.models.two_groups import backbone_and_head
 from hf_transfer.training.rates import LearningRates
+from hf_transfer.training.resume_record import trajectory_settings
 from hf_transfer.training.strategies import Unfreezing
 
 _UNFREEZING_OPTIONS = ("train_last", "unfreeze_every", "unfreeze_at", "unfreeze_on_plateau", "probe")
@@ -30,23 +31,13 @@ def run_identity(
 ) -> dict[str, Any]:
     """Returns what must be the same when a run is continued; how long it takes may change."""
     return {
-        "strategy": config.strategy,
-        "thaws": {name: getattr(config, name) for name in _UNFREEZING_OPTIONS},
+        **trajectory_settings(config, args),
         "architecture": checkpoint.architecture,
         "weights": checkpoint.weights_sha256,
         "data": data.fingerprint,
         "labels": list(data.label_names),
         "augmentation": dataclasses.asdict(augmentation),
         "learning rates": [rates.backbone, rates.head],
-        "layer decay": config.layer_decay,
-        "rates by group": config.lr_groups,
-        "schedule": str(args.lr_scheduler_type),
-        "optimizer": str(args.optim),
-        "weight decay": args.weight_decay,
-        "images per step": args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size,
-        "precision": args.mixed_precision,
-        "l2-sp": config.l2_sp,
-        "seed": args.seed,
     }
 
 

@@ -135,12 +135,15 @@ def train(trainer: TransferTrainer, args: TrainingArguments, find_batch_size: bo
     trainer.add_callback(preemption)
     if resume is not None:
         check_identity(resume, trainer.run_identity)
-    if resume is not None and stopped_early(resume):
-        trainer.take_up_finished(resume)
-    elif find_batch_size:
-        train_within_memory(trainer, resume, lambda folder: _train_from(trainer, folder))
-    else:
-        _train_from(trainer, resume)
+    try:
+        if resume is not None and stopped_early(resume):
+            trainer.take_up_finished(resume)
+        elif find_batch_size:
+            train_within_memory(trainer, resume, lambda folder: _train_from(trainer, folder))
+        else:
+            _train_from(trainer, resume)
+    finally:
+        preemption.release()
     preemption.check()
     state = trainer.state
     return TrainingOutcome(

@@ -6,25 +6,23 @@ reloading in `weights`, the order of the images in `hf_transfer.data.sampling`. 
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import PreTrainedModel, SchedulerType, Trainer, TrainerState
-from transformers.trainer import TRAINER_STATE_NAME
+from transformers import PreTrainedModel, SchedulerType
 from transformers.trainer_optimizer import is_optimizer_factory
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
 from hf_transfer.data.image_dataset import ImageClassificationDataset
 from hf_transfer.data.sampling import WholeBatchSampler
 from hf_transfer.models.layer_groups import LayerGroup
-from hf_transfer.training.checkpoints import SaveAfterEpochCallback, save_running_loss, seal_checkpoint, write_identity
+from hf_transfer.training.checkpoints import SaveAfterEpochCallback
 from hf_transfer.training.ddp import settle_unused
 from hf_transfer.training.limits import refuse_unsupported
 from hf_transfer.training.loss import classification_loss
 from hf_transfer.training.parameter_groups import NO_DECAY_SUFFIX, build_parameter_groups
+from hf_transfer.training.resumable import ResumableTrainer
 from hf_transfer.training.schedule import SHAPES
 from hf_transfer.training.strategies import RunLength, Unfreezing
 from hf_transfer.training.unfreezing import ProgressiveUnfreezeCallback, default_groups
@@ -35,7 +33,7 @@ from hf_transfer.training.weights import reload_weights
 _BRING_OWN_PARAMETERS = {"params", "model", "optimizer_dict"}
 
 
-class TransferTrainer(Trainer):
+class TransferTrainer(ResumableTrainer):
     """Fine-tunes an image classifier: group by group, each at a rate of its own.
 
     Args:
@@ -241,40 +239,6 @@ class TransferTrainer(Trainer):
                 name = str(group.get("name", index)).removesuffix(f"_{NO_DECAY_SUFFIX}")
                 logs[f"learning_rate/{name}"] = float(group["lr"])
         super().log(logs, *args, **kwargs)
-
-    # Checkpoints
-
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Completes what Trainer saves, and only then lets older checkpoints go.
-
-        Trainer deletes older ones before a newer one is known to be whole.
-        """
-        limit, self.args.save_total_limit = self.args.save_total_limit, None
-        try:
-            super()._save_checkpoint(model, trial)
-        finally:
-            self.args.save_total_limit = limit
-        folder = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-        save_running_loss(self, folder)
-        self.accelerator.wait_for_everyone()
-        if self.args.should_save:
-            write_identity(folder, self.run_identity)
-            seal_checkpoint(folder)
-            rotate_checkpoints(
-                output_dir=str(folder.parent),
-                save_total_limit=limit,
-                best_model_checkpoint=self.state.best_model_checkpoint,
-                use_mtime=True,
-            )
-
-    def take_up_finished(self, folder: Path) -> None:
-        """Takes up a training that had ended when its checkpoint was written, without another step."""
-        self.state = TrainerState.load_from_json(str(folder / TRAINER_STATE_NAME))
-        self.state.init_training_references(self, self.state.max_steps, self.state.num_train_epochs, None)
-        if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
-            self._load_best_model()
-        else:
-            self._load_from_checkpoint(str(folder))
 
     # Weights from disk
 

@@ -147,9 +147,10 @@ def test_modules_around_several_groups_belong_to_none(family: str):
             "vgg11_bn",
             ["features.0", "features.4", "features.8-11", "features.15-18", "features.22-25", "pre_logits"],
         ),
-        # Branches at four resolutions run side by side; the wider head of the small one has a chain of its own.
-        ("hrnet_w18", ["stem", "stage2", "stage3", "stage4"]),
-        ("hrnet_w18_small", ["stem", "stage2", "stage3", "stage4", *(f"downsamp_modules.{n}" for n in range(3))]),
+        # Branches at four resolutions run side by side, then join from one resolution to the next.
+        ("hrnet_w18", ["stem", "stage2", "stage3", "stage4", *(f"downsamp_modules.{n}" for n in range(3))]),
+        # Two sequences, one after the other; the second is called `head` without being one.
+        ("selecsls84", ["stem", "features.0-1", "features.2-6", "features.7-12", "head.0-1", "head.2-3"]),
         # Entry flow, middle flow (eight blocks at 19 pixels, after the entry's last one), exit flow.
         ("legacy_xception", ["stem", "block1", "block2", "block3-block11", "block12-conv4"]),
         # 10 x block35, 20 x block17, 10 x block8.

@@ -34,6 +34,7 @@ def assert_whole(model: nn.Module, groups: tuple[LayerGroup, ...]) -> None:
     assert sorted(names) == sorted(name for name, _ in model.named_parameters())
     modules = [name for group in groups for name in group.module_names]
     assert len(modules) == len(set(modules))
+    assert len({group.name for group in groups}) == len(groups)
     known = dict(model.named_modules())
     owner = {id(model.get_parameter(name)): group for group in groups for name in group.parameter_names}
     for group in groups:
@@ -48,7 +49,6 @@ def test_groups_are_whole_and_end_in_the_head(family: str, granularity):
     groups = layer_groups(model, granularity)
     assert_whole(model, groups)
     assert len(groups) >= 3
-    assert len({group.name for group in groups}) == len(groups)
     assert groups[-1].name == "head"
     head = {name for name in find_head(model) if name in dict(model.named_parameters())}
     assert set(groups[-1].parameter_names) == head

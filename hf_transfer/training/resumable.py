@@ -1,0 +1,89 @@
+"""A Trainer whose checkpoints are whole or not there, and whose continued runs do what the uninterrupted one did.
+
+Knows where Trainer (transformers 5.23) writes and takes up a checkpoint, and what it forgets then. Does not know how a
+whole checkpoint is told from another (`hf_transfer.training.checkpoints`) or what is trained
+(`hf_transfer.training.trainer`).
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import Trainer, TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+
+from hf_transfer.training.checkpoints import (
+    break_seal,
+    find_best,
+    refuse_weights_only,
+    save_running_loss,
+    seal_checkpoint,
+    write_identity,
+)
+from hf_transfer.training.preemption import shield_workers
+
+
+class ResumableTrainer(Trainer):
+    """Seals its checkpoints and continues from them; `run_identity` is kept in each."""
+
+    run_identity: Mapping[str, Any]
+
+    def take_up_finished(self, folder: Path) -> None:
+        """Takes up a training that had ended when its checkpoint was written, without another step."""
+        self.state = TrainerState.load_from_json(str(folder / TRAINER_STATE_NAME))
+        self.state.init_training_references(self, self.state.max_steps, self.state.num_train_epochs, None)
+        find_best(self.state, folder)
+        if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
+            self._load_best_model()
+        else:
+            self._load_from_checkpoint(str(folder))
+
+    def _get_dataloader(self, *args: Any, **kwargs: Any):
+        loader = super()._get_dataloader(*args, **kwargs)
+        shield_workers(loader)
+        return loader
+
+    def _init_training_state(self, max_steps, num_update_steps_per_epoch, num_train_epochs, resume, trial):
+        if resume is not None:
+            refuse_weights_only(Path(resume))
+            # That evaluation has been made; another would use up patience.
+            self.args.eval_on_start = False
+        started = super()._init_training_state(max_steps, num_update_steps_per_epoch, num_train_epochs, resume, trial)
+        if resume is not None:
+            find_best(self.state, Path(resume))
+        return started
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        if self.state.global_step >= self.state.max_steps:
+            # A finished run: where `max_steps` ends within an epoch, Trainer would take another step.
+            self.control.should_training_stop = True
+            return
+        super()._run_epoch(*args, **kwargs)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Completes what Trainer saves, and only then lets older checkpoints go.
+
+        Trainer deletes older ones before a newer one is known to be whole.
+        """
+        folder = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        if self.args.should_save:
+            break_seal(folder)
+        self.accelerator.wait_for_everyone()
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self.args.save_total_limit = limit
+        save_running_loss(self, folder)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            write_identity(folder, self.run_identity)
+            seal_checkpoint(folder)
+            rotate_checkpoints(
+                output_dir=str(folder.parent),
+                save_total_limit=limit,
+                best_model_checkpoint=self.state.best_model_checkpoint,
+                use_mtime=True,
+            )

@@ -48,6 +48,10 @@ class RunReport:
     """Wall-clock time by stage."""
     outputs: dict[str, str]
     """Paths relative to the run's folder."""
+    license: dict[str, Any] | None = None
+    """The `LicenseVerdict` of the chain; `None` in reports of before it was checked."""
+    lineage: dict[str, Any] | None = None
+    """Hashes of weights in and out, of the data and the code; `hf-transfer verify` recomputes them."""
     schema_version: int = SCHEMA_VERSION
 
     @property

@@ -158,6 +158,10 @@ class FinetuneConfig:
         default=None,
         metadata={"help": "Pull towards the pretrained weights in place of weight decay (L2-SP), such as 0.1."},
     )
+    ema: float | None = field(
+        default=None,
+        metadata={"help": "Evaluate and keep an exponential moving average of the weights, such as 0.999."},
+    )
     wise_ft: bool = field(
         default=False,
         metadata={"help": "At the end, mix with the pretrained weights as far as validation gets better (WiSE-FT)."},

@@ -16,6 +16,7 @@ from hf_transfer.data.transforms import AugmentationSettings
 from hf_transfer.models.checkpoint import Checkpoint
 from hf_transfer.report import Decision
 from hf_transfer.training.arguments import OUR_DEFAULTS, STRATEGY_DEFAULTS
+from hf_transfer.training.memory import estimate_memory, free_memory, shown
 from hf_transfer.training.rates import YOURS, LearningRates
 from hf_transfer.training.session import wants_channels_last
 from hf_transfer.training.trainer import TransferTrainer
@@ -56,6 +57,7 @@ def decide(
         Decision("evaluation pixels", type(checkpoint.image_processor).__name__, pixels_reason),
         Decision("budget", _budget(args), _reason("num_train_epochs", config)),
         Decision("batch", batch, _reason("per_device_train_batch_size", config)),
+        *_memory(config, trainer),
         *_rates(config, trainer, rates),
         Decision("schedule", _schedule(args), _reason("warmup_steps", config)),
         Decision("weight decay", f"{args.weight_decay:g}", _reason("weight_decay", config)),
@@ -104,7 +106,8 @@ def _balance(data: ImageData) -> str:
 
 
 def _budget(args: TrainingArguments) -> str:
-    return f"{args.max_steps} steps" if args.max_steps > 0 else f"{args.num_train_epochs:g} epochs"
+    count, unit = (args.max_steps, "step") if args.max_steps > 0 else (args.num_train_epochs, "epoch")
+    return f"{count:g} {unit}{'' if count == 1 else 's'}"
 
 
 def _layer_groups(config: FinetuneConfig, trainer: TransferTrainer) -> tuple[Decision, ...]:
@@ -131,6 +134,27 @@ def _rates(config: FinetuneConfig, trainer: TransferTrainer, rates: LearningRate
     lowest = rates.backbone * config.layer_decay ** (len(trainer.groups) - 2)
     decay = Decision("layer decay", f"{config.layer_decay:g}", f"from {lowest:.2g} in the first group")
     return backbone, decay, head
+
+
+def _memory(config: FinetuneConfig, trainer: TransferTrainer) -> tuple[Decision, ...]:
+    """Shows the estimate of memory, with a way out where it is more than there is."""
+    train_dataset: Any = trainer.train_dataset
+    copies = sum((config.ema is not None, config.l2_sp is not None, config.wise_ft))
+    estimate = estimate_memory(trainer, tuple(train_dataset[0]["pixel_values"].shape), copies)
+    if estimate is None:
+        return ()
+    free = free_memory(trainer.args.device)
+    value = f"about {shown(estimate.total)} of {shown(free)} free"
+    if estimate.total <= free:
+        return (Decision("memory", value, estimate.describe()),)
+    return (
+        Decision(
+            "memory",
+            f"{value}: too much",
+            f"{estimate.describe()}; half of --per_device_train_batch_size and twice --gradient_accumulation_steps do "
+            "the same with less, --auto_find_batch_size finds how far",
+        ),
+    )
 
 
 def _schedule(args: TrainingArguments) -> str:

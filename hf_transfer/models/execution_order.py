@@ -85,7 +85,7 @@ def input_shape(model: nn.Module) -> tuple[int, int, int]:
 
 
 def _trace(model: nn.Module, device: torch.device) -> Execution:
-    shown, parameters = _stand_ins(model, device)
+    shown, parameters = stand_ins(model, device)
     recorder = _Recorder(parameters)
     pixels = torch.zeros(1, *input_shape(model), device=device)
     recorder.data[id(pixels)] = -1
@@ -97,7 +97,7 @@ def _trace(model: nn.Module, device: torch.device) -> Execution:
     return recorder.execution(model, tree_leaves(getattr(output, "logits", output)))
 
 
-def _stand_ins(model: nn.Module, device: torch.device) -> tuple[dict[str, torch.Tensor], dict[int, str]]:
+def stand_ins(model: nn.Module, device: torch.device) -> tuple[dict[str, torch.Tensor], dict[int, str]]:
     """Returns tensors to run with in place of the model's own, and which of them stands for which parameter.
 
     Tied parameters share a stand-in. A module that hangs in two places is named once: `functional_call` would keep the

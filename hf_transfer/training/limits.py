@@ -12,7 +12,12 @@ from hf_transfer.training.schedule import SHAPES
 
 
 def refuse_unsupported(trainer: Any) -> None:
-    """Raises where groups would have to thaw under something that cannot let them."""
+    """Raises where groups would have to thaw, or weights be averaged, under something that cannot let them."""
+    if trainer.average is not None and (trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled):
+        raise UserError(
+            "--ema averages whole weights, which FSDP and DeepSpeed cut into pieces.",
+            hint="a multi-GPU (DDP) configuration of accelerate, or leave --ema out",
+        )
     strategy = trainer.unfreezing.unfreezing.strategy
     if not trainer.unfreezing.unfreezing.changes():
         return

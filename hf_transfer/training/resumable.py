@@ -14,6 +14,7 @@ from transformers import Trainer, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
+from hf_transfer.training.averaging import WeightAverage
 from hf_transfer.training.checkpoints import (
     break_seal,
     find_best,
@@ -29,6 +30,7 @@ class ResumableTrainer(Trainer):
     """Seals its checkpoints and continues from them; `run_identity` is kept in each."""
 
     run_identity: Mapping[str, Any]
+    average: WeightAverage | None = None
 
     def take_up_finished(self, folder: Path) -> None:
         """Takes up a training that had ended when its checkpoint was written, without another step."""
@@ -39,6 +41,8 @@ class ResumableTrainer(Trainer):
             self._load_best_model()
         else:
             self._load_from_checkpoint(str(folder))
+            if self.average is not None:
+                self.average.replace_weights()
 
     def _get_dataloader(self, *args: Any, **kwargs: Any):
         loader = super()._get_dataloader(*args, **kwargs)
@@ -79,6 +83,8 @@ class ResumableTrainer(Trainer):
         save_running_loss(self, folder)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
+            if self.average is not None:
+                self.average.save(folder)
             write_identity(folder, self.run_identity)
             seal_checkpoint(folder)
             rotate_checkpoints(

@@ -23,6 +23,7 @@ OPTIONS = (
     "layer_decay",
     "lr_groups",
     "l2_sp",
+    "ema",
     "keep_head",
     "head_dropout",
     "proportions",

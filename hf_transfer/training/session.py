@@ -28,6 +28,7 @@ from hf_transfer.data.transforms import (
 from hf_transfer.errors import UserError, nearest
 from hf_transfer.models.checkpoint import Checkpoint
 from hf_transfer.training.arguments import EARLY_STOPPING_PATIENCE
+from hf_transfer.training.averaging import WeightAverage
 from hf_transfer.training.batch_size import train_within_memory
 from hf_transfer.training.callbacks import EvaluationLineCallback, FiniteLossCallback, PlainEvaluationLineCallback
 from hf_transfer.training.checkpoints import (
@@ -104,6 +105,7 @@ def build_trainer(
         rates=parameter_rates(groups, rates, config.layer_decay, config.lr_groups),
         class_weights=weights,
         channels_last=wants_channels_last(config, checkpoint.model),
+        average=None if config.ema is None else WeightAverage(checkpoint.model, config.ema),
         train_collator=_mixing_collator(augmentation, len(data.label_names), args.seed),
         run_identity=run_identity(config, data, checkpoint, args, rates, augmentation),
     )

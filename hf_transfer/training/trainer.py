@@ -6,6 +6,8 @@ reloading in `weights`, the order of the images in `hf_transfer.data.sampling`. 
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +19,7 @@ from transformers.trainer_optimizer import is_optimizer_factory
 from hf_transfer.data.image_dataset import ImageClassificationDataset
 from hf_transfer.data.sampling import WholeBatchSampler
 from hf_transfer.models.layer_groups import LayerGroup
+from hf_transfer.training.averaging import WeightAverage
 from hf_transfer.training.checkpoints import SaveAfterEpochCallback
 from hf_transfer.training.ddp import settle_unused
 from hf_transfer.training.limits import refuse_unsupported
@@ -56,6 +59,8 @@ class TransferTrainer(ResumableTrainer):
             Whether images and kernels are laid out channels-last in memory.
         train_collator (`Callable`, *optional*):
             Collator of training batches, such as one that mixes images; `data_collator` when left out.
+        average (`WeightAverage`, *optional*):
+            Average of the weights that is evaluated and kept in their place.
         run_identity (`Mapping[str, Any]`, *optional*):
             What must be the same for a checkpoint to be continued; kept in every checkpoint.
     """
@@ -71,6 +76,7 @@ class TransferTrainer(ResumableTrainer):
         class_weights: torch.Tensor | None = None,
         channels_last: bool = False,
         train_collator: Callable | None = None,
+        average: WeightAverage | None = None,
         run_identity: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ):
@@ -81,6 +87,7 @@ class TransferTrainer(ResumableTrainer):
         self.lr_head = lr_head
         self.class_weights = class_weights
         self.train_collator = train_collator
+        self.average = average
         self.run_identity = dict(run_identity or {})
         self.steps_per_epoch = 1
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -93,6 +100,8 @@ class TransferTrainer(ResumableTrainer):
         # First of all callbacks, so that the others see a step as it is going to be.
         self.callback_handler.callbacks.insert(0, self.unfreezing)
         self.add_callback(SaveAfterEpochCallback(self))
+        if average is not None:
+            self.add_callback(average)
         self.unfreezing.open(unfreezing.first_open(len(self.groups)))
         refuse_unsupported(self)
 
@@ -166,6 +175,13 @@ class TransferTrainer(ResumableTrainer):
     @staticmethod
     def _forward(model: nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         return model(pixel_values=inputs["pixel_values"]).logits
+
+    # Evaluation
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any):
+        """Evaluates the averaged weights where there are such."""
+        with nullcontext() if self.average is None else self.average.standing_in():
+            return super().evaluation_loop(*args, **kwargs)
 
     # Optimizer
 
@@ -249,6 +265,9 @@ class TransferTrainer(ResumableTrainer):
             reload_weights(
                 self.accelerator.unwrap_model(self.model, keep_torch_compile=False), self._best_checkpoint()
             )
+            if self.average is not None:
+                self.average.load(Path(self._best_checkpoint()))
+                self.average.replace_weights()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
@@ -256,6 +275,8 @@ class TransferTrainer(ResumableTrainer):
         else:
             target = self.model if model is None else model
             reload_weights(self.accelerator.unwrap_model(target, keep_torch_compile=False), resume_from_checkpoint)
+            if self.average is not None:
+                self.average.load(Path(resume_from_checkpoint))
 
     def _best_checkpoint(self) -> str:
         folder = self.state.best_model_checkpoint

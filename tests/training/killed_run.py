@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
 
+from hf_transfer.training.averaging import WeightAverage
 from hf_transfer.training.session import train
 from hf_transfer.training.strategies import Unfreezing
 from hf_transfer.training.trainer import TransferTrainer
@@ -30,6 +31,7 @@ STRATEGIES = {
     "progressive": Unfreezing(strategy="progressive", unfreeze_every="3 steps"),
     "plateau": Unfreezing(strategy="progressive", unfreeze_on_plateau=1),
     "lp-ft": Unfreezing(strategy="lp-ft", probe="4 steps"),
+    "averaged": Unfreezing(strategy="full"),
 }
 TIMING = ("runtime", "per_second")
 
@@ -110,6 +112,7 @@ def build(folder: Path, strategy: str, killer: Killer) -> TransferTrainer:
         resume_from_checkpoint="auto",
         restore_callback_states_from_checkpoint=True,
         callbacks=[EarlyStoppingCallback(3), killer],
+        average=WeightAverage(model, 0.9) if strategy == "averaged" else None,
     )
 
 

@@ -68,6 +68,7 @@ def tiny_trainer(
             "callbacks",
             "groups",
             "rates",
+            "average",
         )
         if name in settings
     }

@@ -139,9 +139,12 @@ class FinetuneConfig:
     lr_backbone: float | None = field(
         default=None, metadata={"help": "Learning rate of the backbone; another name for --learning_rate."}
     )
-    layer_decay: float | None = field(
-        default=None,
-        metadata={"help": "Rate of each layer group as a share of the one above it, such as 0.75."},
+    layer_decay: str = field(
+        default="auto",
+        metadata={
+            "help": "Rate of each layer group as a share of the one above it, such as 0.75; `none` for one rate; "
+            "`auto` for what was published with the checkpoint's family."
+        },
     )
     lr_groups: list[str] | None = field(
         default=None,

@@ -16,6 +16,7 @@ from hf_transfer.data.transforms import AugmentationSettings
 from hf_transfer.models.checkpoint import Checkpoint
 from hf_transfer.report import Decision
 from hf_transfer.training.arguments import OUR_DEFAULTS, STRATEGY_DEFAULTS
+from hf_transfer.training.layer_decay import plan_layer_decay
 from hf_transfer.training.memory import estimate_memory, free_memory, shown
 from hf_transfer.training.rates import YOURS, LearningRates
 from hf_transfer.training.session import wants_channels_last
@@ -58,7 +59,7 @@ def decide(
         Decision("budget", _budget(args), _reason("num_train_epochs", config)),
         Decision("batch", batch, _reason("per_device_train_batch_size", config)),
         *_memory(config, trainer),
-        *_rates(config, trainer, rates),
+        *_rates(config, checkpoint, trainer, rates),
         Decision("schedule", _schedule(args), _reason("warmup_steps", config)),
         Decision("weight decay", f"{args.weight_decay:g}", _reason("weight_decay", config)),
         Decision("best checkpoint", *_selection(config, args)),
@@ -124,16 +125,20 @@ def _layer_groups(config: FinetuneConfig, trainer: TransferTrainer) -> tuple[Dec
     )
 
 
-def _rates(config: FinetuneConfig, trainer: TransferTrainer, rates: LearningRates) -> tuple[Decision, ...]:
+def _rates(
+    config: FinetuneConfig, checkpoint: Checkpoint, trainer: TransferTrainer, rates: LearningRates
+) -> tuple[Decision, ...]:
     head = Decision("learning rate, head", f"{rates.head:g}", rates.head_reason)
     if config.strategy == "feature-extraction":
         return (head,)
     backbone = Decision("learning rate, backbone", f"{rates.backbone:g}", rates.backbone_reason)
-    if config.layer_decay is None:
+    decay = plan_layer_decay(config.layer_decay, config.strategy, checkpoint.model)
+    factor = decay.per_group(len(trainer.groups))
+    if factor is None:
         return backbone, head
-    lowest = rates.backbone * config.layer_decay ** (len(trainer.groups) - 2)
-    decay = Decision("layer decay", f"{config.layer_decay:g}", f"from {lowest:.2g} in the first group")
-    return backbone, decay, head
+    lowest = rates.backbone * factor ** (len(trainer.groups) - 2)
+    shown = f"{factor:.3g}, from {lowest:.2g} in the first group"
+    return backbone, Decision("layer decay", shown, decay.reason), head
 
 
 def _memory(config: FinetuneConfig, trainer: TransferTrainer) -> tuple[Decision, ...]:

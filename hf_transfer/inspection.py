@@ -31,7 +31,7 @@ def inspect_parser() -> CommandParser:
     add("--train_last", type=int, help="For `partial`: how many groups besides the head are trained.")
     add("--learning_rate", type=float, help="Rate of the backbone; by default that of the strategy.")
     add("--lr_head", type=float, help="Rate of the head; by default measured in the run.")
-    add("--layer_decay", type=float, help="Rate of each group as a share of the one above it.")
+    add("--layer_decay", default="auto", help="Rate of each group as a share of the one above it. Default: auto.")
     add("--lr_groups", nargs="+", help="Rates by name of groups or parameters, such as `stem=0`.")
     add("--json", action="store_true", help="Print the groups, with all names in them, as JSON and nothing else.")
     add("--debug", action="store_true", help="Show the traceback of an error.")
@@ -89,7 +89,7 @@ def group_rows(
     train_last: int | None = None,
     learning_rate: float | None = None,
     lr_head: float | None = None,
-    layer_decay: float | None = None,
+    layer_decay: str = "auto",
     lr_groups: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
     """Describes every layer group: name, size, whether it learns from the first step, and its peak rates.
@@ -105,6 +105,7 @@ def group_rows(
         measured in the run), `parameter_names` and `module_names`.
     """
     from hf_transfer.models.layer_groups import layer_groups
+    from hf_transfer.training.layer_decay import plan_layer_decay
     from hf_transfer.training.layer_rates import parameter_rates
     from hf_transfer.training.rates import HEAD_TO_BACKBONE, LearningRates, default_backbone_rate
     from hf_transfer.training.strategies import Unfreezing
@@ -116,7 +117,10 @@ def group_rows(
         head = backbone * (1.0 if strategy in ("scratch", "feature-extraction") else HEAD_TO_BACKBONE)
     # A rate below zero stands for the one that only the run can measure; no wish can be that.
     rates = parameter_rates(
-        groups, LearningRates(backbone, -1.0 if head is None else head, "", ""), layer_decay, lr_groups
+        groups,
+        LearningRates(backbone, -1.0 if head is None else head, "", ""),
+        plan_layer_decay(layer_decay, strategy, model).per_group(len(groups)),
+        lr_groups,
     )
     first = Unfreezing(strategy=strategy, train_last=train_last).first_open(len(groups))
     rows = []

@@ -79,7 +79,7 @@ def test_granularity(tmp_path: Path, capsys):
     ("words", "message"),
     [
         (["--strategy", "partial", "--train_last", "9"], "the backbone has 4 groups"),
-        (["--layer_decay", "2"], "--layer_decay 2.0"),
+        (["--layer_decay", "2"], "--layer_decay 2"),
         (["--lr_groups", "layer.0=1"], "layers.0=1"),
         (["--granularty", "block"], "--granularity"),
         (["--strategy", "auto"], "invalid choice"),

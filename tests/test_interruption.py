@@ -85,7 +85,7 @@ def test_a_run_that_early_stopping_had_ended_does_not_go_on(project: list[str], 
     ("changed", "message"),
     [
         (["--strategy", "partial"], 'strategy: it was "full", it is "partial"'),
-        (["--layer_decay", "0.5"], "--layer_decay: it was null, it is 0.5"),
+        (["--layer_decay", "0.5"], '--layer_decay: it was "auto", it is "0.5"'),
         (["--images_per_class", "3"], "data: it was"),
         (["--per_device_train_batch_size", "3"], "images per step: it was 32, it is 3"),
         (["--seed", "9"], "seed: it was 42, it is 9"),

@@ -38,10 +38,8 @@ def parameter_rates(
         `dict[str, float]`: by parameter name.
 
     Raises:
-        UserError: for a decay outside of (0, 1], a rate that is none, or a pattern that matches nothing.
+        UserError: for a rate that is none, or a pattern that matches nothing.
     """
-    if layer_decay is not None and not 0 < layer_decay <= 1:
-        raise UserError(f"--layer_decay {layer_decay}", "a number above 0, up to 1", "--layer_decay 0.75")
     found: dict[str, float] = {}
     for below_last, group in enumerate(reversed(groups[:-1])):
         rate = rates.backbone * (layer_decay or 1.0) ** below_last

@@ -14,6 +14,7 @@ from hf_transfer.data.transforms import AugmentationSettings
 from hf_transfer.models.checkpoint import Checkpoint
 from hf_transfer.models.layer_groups import LayerGroup, layer_groups
 from hf_transfer.models.two_groups import backbone_and_head
+from hf_transfer.training.layer_decay import plan_layer_decay
 from hf_transfer.training.rates import LearningRates
 from hf_transfer.training.resume_record import trajectory_settings
 from hf_transfer.training.strategies import Unfreezing
@@ -43,7 +44,8 @@ def run_identity(
 
 def planned_groups(config: FinetuneConfig, checkpoint: Checkpoint) -> tuple[LayerGroup, ...]:
     """Returns the layer groups of a run: backbone and head, or as fine as the user's wishes need them."""
-    by_group = config.strategy in ("partial", "progressive") or config.layer_decay is not None or config.lr_groups
+    decay = plan_layer_decay(config.layer_decay, config.strategy, checkpoint.model)
+    by_group = config.strategy in ("partial", "progressive") or decay.factor is not None or config.lr_groups
     if not by_group and config.granularity == "auto":
         return backbone_and_head(checkpoint.model, checkpoint.head_parameter_names)
     return layer_groups(checkpoint.model, None if config.granularity == "auto" else config.granularity)

@@ -41,6 +41,7 @@ from hf_transfer.training.checkpoints import (
 from hf_transfer.training.forgetting import ForgettingCallback, remedies
 from hf_transfer.training.history import epoch_history
 from hf_transfer.training.l2sp import L2SPCallback
+from hf_transfer.training.layer_decay import plan_layer_decay
 from hf_transfer.training.layer_rates import parameter_rates
 from hf_transfer.training.loss import balanced_class_weights
 from hf_transfer.training.plan import planned_groups, planned_unfreezing, run_identity
@@ -83,6 +84,7 @@ def build_trainer(
     _check_best_metric(args, compute_metrics, len(data.label_names))
     processor = checkpoint.image_processor
     groups = planned_groups(config, checkpoint)
+    decay = plan_layer_decay(config.layer_decay, config.strategy, checkpoint.model).per_group(len(groups))
     weights = balanced_class_weights(data.class_counts("train")) if config.class_weights == "balanced" else None
     trainer = TransferTrainer(
         model=checkpoint.model,
@@ -102,7 +104,7 @@ def build_trainer(
         ],
         strategy=planned_unfreezing(config, rates),
         groups=groups,
-        rates=parameter_rates(groups, rates, config.layer_decay, config.lr_groups),
+        rates=parameter_rates(groups, rates, decay, config.lr_groups),
         class_weights=weights,
         channels_last=wants_channels_last(config, checkpoint.model),
         average=None if config.ema is None else WeightAverage(checkpoint.model, config.ema),

@@ -42,8 +42,6 @@ def test_patterns_name_groups_or_parameters_and_the_last_wins():
 @pytest.mark.parametrize(
     ("wishes", "message", "hint"),
     [
-        ({"layer_decay": 0.0}, "--layer_decay 0.0", "0.75"),
-        ({"layer_decay": 1.5}, "--layer_decay 1.5", "0.75"),
         ({"patterns": ["layer.1=1e-4"]}, "no group and no parameter is called 'layer.1'", "layers.1=1e-4"),
         ({"patterns": ["layers.1"]}, "--lr_groups layers.1", "embeddings=1e-6"),
         ({"patterns": ["layers.1=fast"]}, "--lr_groups layers.1=fast", "embeddings=1e-6"),

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 from transformers import EarlyStoppingCallback, EvalPrediction, TrainingArguments
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
@@ -189,6 +190,8 @@ def _train_from(trainer: TransferTrainer, folder: Path | None) -> None:
 def save_model(trainer: TransferTrainer, folder: Path) -> None:
     """Writes model and image processor to `folder`, as `transformers.pipeline` loads them, without any pickle."""
     trainer.save_model(str(folder))
+    # Under ZeRO-3 every model that is loaded from here on would be cut into pieces as well, the saved one among them.
+    unset_hf_deepspeed_config()
     if trainer.args.should_save:
         # Trainer's own notes are a pickle; they belong to the run's checkpoints, not to a model that is passed on.
         (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)

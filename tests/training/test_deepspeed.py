@@ -70,7 +70,7 @@ def test_the_whole_run(zero: dict, strategy: str, message: str, tmp_path: Path):
     result = launch(tmp_path, zero, 1, *words, "--max_steps", "2", "--output_dir", str(tmp_path / "run"))
     if message:
         assert message in result.stderr
-        assert 'Traceback (most recent call last):\n  File "/' not in result.stderr.split("error:")[0]
+        assert "Traceback" not in result.stderr.split("error: ")[0]
         assert not (tmp_path / "run" / "model").exists()
     else:
         assert result.returncode == 0, result.stderr[-3000:]

@@ -182,6 +182,27 @@ class FinetuneConfig:
         default="auto", metadata={"help": "Memory layout of convolutions; `auto` turns it on where it helps."}
     )
 
+    # What is computed once
+    cache: Switch = field(
+        default="auto",
+        metadata={
+            "help": "Compute what lies below the lowest learning layer once for each picture and view, and train on "
+            "what was kept; `auto` where pictures are seen often enough for it."
+        },
+    )
+    cache_views: int | None = field(
+        default=None, metadata={"help": "How many augmented views of each training picture are kept; 2 by default."}
+    )
+    cache_dir: str | None = field(
+        default=None, metadata={"help": "Folder of what can be computed again; by default beside the Hub's cache."}
+    )
+    cache_limit: str | None = field(
+        default=None, metadata={"help": "Disk space that each kind of cache may take, such as 500MB; 20GB by default."}
+    )
+    keep_cache: bool = field(
+        default=True, metadata={"help": "Leave what was computed for the next run; the oldest goes first."}
+    )
+
     # The results
     metrics: list[str] | None = field(
         default=None,

@@ -11,6 +11,7 @@ FLOORS = {
     "errors": 0,
     "config": 0,
     "atomic": 0,
+    "cache_folder": 1,
     "report": 1,
     "environment": 0,
     "name_clash": 1,

@@ -31,6 +31,7 @@ from hf_transfer.models.checkpoint import Checkpoint
 from hf_transfer.training.arguments import EARLY_STOPPING_PATIENCE
 from hf_transfer.training.averaging import WeightAverage
 from hf_transfer.training.batch_size import train_within_memory
+from hf_transfer.training.caching import attach_cache
 from hf_transfer.training.callbacks import EvaluationLineCallback, FiniteLossCallback, PlainEvaluationLineCallback
 from hf_transfer.training.checkpoints import (
     RunningLossCallback,
@@ -65,6 +66,8 @@ class TrainingOutcome:
     resumed_from: str | None
     wise_ft_alpha: float | None = None
     """The share of the fine-tuned weights in the mixture, where one was asked for."""
+    cache: tuple[dict[str, Any], ...] = ()
+    """For each phase, whether frozen layers were computed once, and why not."""
 
 
 def build_trainer(
@@ -112,6 +115,7 @@ def build_trainer(
         train_collator=_mixing_collator(augmentation, len(data.label_names), args.seed),
         run_identity=run_identity(config, data, checkpoint, args, rates, augmentation),
     )
+    attach_cache(trainer, config, data, checkpoint, augmentation)
     trainer.remove_callback(PrinterCallback if args.disable_tqdm else ProgressCallback)
     trainer.add_callback(PlainEvaluationLineCallback() if args.disable_tqdm else EvaluationLineCallback())
     return trainer
@@ -159,6 +163,7 @@ def train(trainer: TransferTrainer, args: TrainingArguments, find_batch_size: bo
         best_metric=None if state.best_metric is None else float(state.best_metric),
         stopped_early=state.global_step < state.max_steps,
         resumed_from=None if resume is None else str(resume),
+        cache=() if trainer.prefix is None else tuple(trainer.prefix.facts),
     )
 
 

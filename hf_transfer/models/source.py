@@ -73,7 +73,7 @@ def find_files(model: str, revision: str | None = None, *, with_weights: bool = 
     Raises:
         [`~hf_transfer.errors.UserError`]: where there is no such checkpoint, or none in safetensors.
     """
-    folder = _local_folder(model)
+    folder = local_folder(model)
     if folder is None:
         folder, commit, names = _download(model, revision, with_weights)
     else:
@@ -88,7 +88,7 @@ def find_files(model: str, revision: str | None = None, *, with_weights: bool = 
     return CheckpointFiles(model, folder, commit, weight_files)
 
 
-def _local_folder(model: str) -> Path | None:
+def local_folder(model: str) -> Path | None:
     """Returns the folder that `model` names, or `None` where it can only be a Hub id."""
     if model == QUICKSTART:
         return Path(str(resources.files("hf_transfer.models") / QUICKSTART))

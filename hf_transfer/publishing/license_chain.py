@@ -13,7 +13,9 @@ from huggingface_hub.utils import validate_repo_id
 
 from hf_transfer.data import digits
 from hf_transfer.data.archives import is_archive
+from hf_transfer.data.loading import no_such_dataset
 from hf_transfer.data.tables import is_table
+from hf_transfer.errors import UserError
 from hf_transfer.publishing.license_places import local_folder_of, read_hub_work
 from hf_transfer.publishing.license_sources import Work, describe
 from hf_transfer.publishing.license_table import OWN
@@ -83,7 +85,9 @@ class Chain:
     def _read_model(self, name: str, revision: str | None, role: str) -> tuple[Work, Run | None]:
         folder = local_folder_of(name, role) if role == "model" else None
         if folder is None:
-            return read_hub_work(name, revision, role) if is_hub_id(name) else _unreadable(name, role), None
+            return read_hub_work(name, revision, role) if is_hub_id(name) else _no_hub_id(name, role), None
+        if revision is not None:
+            raise _no_revision("--model", name, revision)
         run = _run_of(folder)
         if run is None:
             return describe(name, role, folder), None
@@ -107,12 +111,15 @@ class Chain:
 
     def _read_dataset(self, dataset: str, revision: str | None) -> Work:
         path = Path(dataset).expanduser()
+        is_here = path.exists() or dataset == digits.NAME
+        if is_here and revision is not None:
+            raise _no_revision("--dataset", dataset, revision)
         if dataset == digits.NAME and not path.exists():
             return Work(dataset, "dataset", None, (DIGITS,))
         if path.exists():
             return describe(dataset, "dataset", local_folder_of(dataset, "dataset"))
         if not is_hub_id(dataset) or is_table(path) or is_archive(path):
-            return _unreadable(dataset, "dataset")
+            raise no_such_dataset(dataset)
         return read_hub_work(dataset, revision, "dataset")
 
 
@@ -125,8 +132,17 @@ def is_hub_id(name: str) -> bool:
     return True
 
 
-def _unreadable(name: str, role: str) -> Work:
-    return Work(name, role, None, problem="it is neither on this disk nor a Hub id")
+def _no_hub_id(name: str, role: str) -> Work:
+    """Returns what is known of a base that is no Hub id: nothing, since a card cannot point at this disk."""
+    return Work(name, role, None, problem="it is no Hub id")
+
+
+def _no_revision(flag: str, name: str, revision: str) -> UserError:
+    return UserError(
+        f"{flag}_revision {revision} was given, but {name!r} is on this disk.",
+        f"{flag}_revision with a Hub id",
+        f"drop {flag}_revision",
+    )
 
 
 def _run_of(folder: Path) -> Run | None:

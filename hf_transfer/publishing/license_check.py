@@ -62,6 +62,9 @@ def check_licenses(question: LicenseQuestion) -> LicenseVerdict:
         UserError: for a model or data set that surely does not exist, or a mistake in an override.
     """
     overrides = read_overrides(question.overrides, question.evidence)
+    if question.dataset is None and (question.data_license or question.dataset_revision):
+        flag = "--data_license" if question.data_license else "--dataset_revision"
+        raise UserError(f"{flag} was given without a data set.", hint=f"--dataset FOLDER_OR_ID, or drop {flag}")
     chain = Chain()
     chain.add_model(question.model, question.model_revision)
     if question.dataset is not None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi, hf_hub_download, is_offline_mode, snapshot_download
+from huggingface_hub import CardData, HfApi, hf_hub_download, is_offline_mode, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -63,18 +63,20 @@ def read_hub_work(repo_id: str, revision: str | None, role: str) -> Work:
     if is_offline_mode():
         return _from_cache(repo_id, revision, role, "HF_HUB_OFFLINE forbids the network")
     try:
+        # Resolving writes down which commit the revision is, so that the cache can answer without a network later.
+        commit = HfApi().resolve_revision(repo_id, repo_type=kind, revision=revision).resolved
         ask = HfApi().dataset_info if role == "dataset" else HfApi().model_info
-        info: Any = ask(repo_id, revision=revision, timeout=_SECONDS, files_metadata=True)
+        info: Any = ask(repo_id, revision=commit, timeout=_SECONDS, files_metadata=True)
     except _UNREACHABLE as error:
         if not isinstance(error, _SURELY_ABSENT):
             return _from_cache(repo_id, revision, role, f"the Hub did not answer ({type(error).__name__})")
         if role == "base model":
             return Work(repo_id, role, revision, problem="the Hub shows no such repository")
         raise hub_error(error, repo_id, revision, is_dataset=role == "dataset") from error
-    folder, missed = _fetch(repo_id, kind, str(info.sha), _wanted(info.siblings or ()))
-    card = info.card_data.to_dict() if info.card_data is not None else None
+    folder, missed = _fetch(repo_id, kind, commit, _wanted(info.siblings or ()))
+    card = info.card_data.to_dict() if isinstance(info.card_data, CardData) else None
     problem = f"could not be downloaded: {', '.join(missed)}" if missed else None
-    return describe(repo_id, role, folder, revision=info.sha, card=card, problem=problem)
+    return describe(repo_id, role, folder, revision=commit, card=card, problem=problem)
 
 
 def local_folder_of(work: str, role: str) -> Path | None:

@@ -157,4 +157,7 @@ CASES = [
     Case("m: card cc | d: card mit", "RRR", None),
     Case("m: card cc-by-nc-4.0 | d: -", "RFR", None),
     Case("m: timm mit | d: card cc0-1.0", "OOO", "mit"),
+    # A card that says `unknown` says nothing; another source may
+    Case("m: card unknown, file mit | d: card cc0-1.0", "OOO", "mit"),
+    Case("m: card unknown, timm cc-by-nc-4.0 | d: card mit", "OFO", "cc-by-nc-4.0"),
 ]

@@ -1,43 +1,20 @@
-"""What is read from the Hub over HTTP, from its cache, from this disk and from timm."""
+"""What is read from the Hub over HTTP and from its cache: one commit, bases, gates, and answers that fail."""
 
 import json
 import os
 import subprocess
 import sys
-import tarfile
-from importlib import resources
 from pathlib import Path
 
 import pytest
-import timm
 
 from hf_transfer.errors import UserError
 from hf_transfer.publishing.license_chain import Chain
-from hf_transfer.publishing.license_check import LicenseQuestion, check_licenses
-from hf_transfer.publishing.license_sources import describe, is_license_file, is_notice_file, one_line
-from hf_transfer.publishing.license_verdict import Grade, LicenseLink, LicenseVerdict
+from hf_transfer.publishing.license_verdict import Grade
 from tests.hub_server import HubServer
+from tests.publishing.license_answers import APACHE, MIT, ask, card, said
 
 ROOT = Path(__file__).resolve().parents[2]
-TEXTS = resources.files("hf_transfer.publishing") / "texts"
-APACHE = (TEXTS / "apache-2.0.txt").read_text(encoding="utf-8").encode()
-MIT = (TEXTS / "mit.txt").read_text(encoding="utf-8").encode()
-
-
-def card(**metadata: object) -> dict[str, bytes]:
-    """Returns a repository that holds a card."""
-    return {"README.md": f"---\n{json.dumps(metadata)}\n---\n# A card\n".encode()}
-
-
-def ask(model: str, dataset: str | None = None, **options: object) -> LicenseVerdict:
-    return check_licenses(LicenseQuestion(model=model, dataset=dataset, use="commercial", **options))  # type: ignore[arg-type]
-
-
-def said(link: LicenseLink) -> dict[str, set[str | None]]:
-    found: dict[str, set[str | None]] = {}
-    for statement in link.statements:
-        found.setdefault(statement.source, set()).add(statement.license)
-    return found
 
 
 def test_card_and_licence_files_at_one_commit(hub: HubServer, repo_id: str):
@@ -224,159 +201,15 @@ def _ask_offline(hub: HubServer, model: str) -> dict:
     return json.loads(answer.stdout)
 
 
-def test_timm_is_a_second_opinion_on_its_own_ids(hub: HubServer):
-    hub.add_model("timm/convnextv2_tiny.fcmae_ft_in1k", card(license="apache-2.0"))
-    link = ask("timm/convnextv2_tiny.fcmae_ft_in1k").links[0]
-    assert said(link) == {"card": {"apache-2.0"}, "timm registry": {"cc-by-nc-4.0"}}
-    assert (link.conflict, link.grade, link.license) == (True, Grade.FORBIDDEN, "cc-by-nc-4.0")
-    assert f"timm {timm.__version__}" in link.statements[1].evidence
-
-
-def test_timm_is_a_second_opinion_on_the_same_weights_under_another_name(hub: HubServer):
-    hub.add_model("facebook/convnextv2-tiny-22k-224", card(license="apache-2.0"))
-    verdict = ask("facebook/convnextv2-tiny-22k-224")
-    assert verdict.links[0].conflict
-    assert verdict.grade is Grade.FORBIDDEN
-    assert any("card apache-2.0, timm registry cc-by-nc-4.0" in note for note in verdict.notes)
-
-
-def test_timm_is_a_second_opinion_on_folders_that_name_its_tags(tmp_path: Path):
-    config = {"architecture": "convnextv2_tiny", "pretrained_cfg": {"tag": "fcmae_ft_in1k"}}
-    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    assert ask(str(tmp_path)).grade is Grade.FORBIDDEN
-    config["pretrained_cfg"] = {"tag": "mine"}
-    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    assert ask(str(tmp_path)).grade is Grade.REVIEW
-
-
-def test_names_of_timm_without_a_row_are_shown(hub: HubServer):
-    hub.add_model("timm/convnext_tiny.dinov3_lvd1689m", card(license="other"))
-    link = ask("timm/convnext_tiny.dinov3_lvd1689m").links[0]
-    assert link.grade is Grade.REVIEW
-    assert "dinov3-license" in [statement.name for statement in link.statements]
-
-
-def test_folders_and_archives_on_this_disk(tmp_path: Path):
-    model, data = tmp_path / "model", tmp_path / "pictures"
-    model.mkdir()
-    data.mkdir()
-    (model / "README.md").write_bytes(card(license="apache-2.0")["README.md"])
-    (data / "LICENSE").write_bytes(MIT)
-    with tarfile.open(tmp_path / "pictures.tar", "w") as archive:
-        archive.add(data, arcname="pictures")
-    for dataset in (data, tmp_path / "pictures.tar"):
-        verdict = ask(str(model), str(dataset))
-        assert [link.license for link in verdict.links] == ["apache-2.0", "mit"]
-        assert verdict.grade is Grade.OBLIGATIONS
-
-
-def test_pictures_of_ones_own(tmp_path: Path):
-    unknown = ask("quickstart", str(tmp_path))
-    assert unknown.grade is Grade.REVIEW
-    mine = ask("quickstart", str(tmp_path), data_license="own")
-    assert mine.grade is Grade.OBLIGATIONS
-    assert said(mine.links[1]) == {"user": {"own"}}
-    (tmp_path / "LICENSE").write_bytes(MIT)
-    assert ask("quickstart", str(tmp_path), data_license="cc-by-nc-4.0").grade is Grade.FORBIDDEN
-
-
-def test_ones_own_word_on_somebody_elses_data_needs_evidence(hub: HubServer, repo_id: str):
-    hub.add_dataset(repo_id, card())
-    with pytest.raises(UserError, match="somebody else's") as raised:
-        ask("quickstart", repo_id, data_license="mit")
-    assert f"--license_override {repo_id}=mit --license_evidence" in str(raised.value)
-
-
-def test_what_comes_with_the_package(hub: HubServer):
-    verdict = ask("quickstart", "digits")
-    assert [link.license for link in verdict.links] == ["apache-2.0", "cc-by-4.0"]
-    assert verdict.grade is Grade.OBLIGATIONS
-    assert hub.requests == []
-
-
 def test_data_that_a_checkpoint_was_trained_on_are_named(hub: HubServer, repo_id: str):
     hub.add_model(repo_id, card(license="mit", datasets=["someone/secret"]))
     assert any("someone/secret" in note and "not read" in note for note in ask(repo_id).notes)
-
-
-def test_a_model_of_ours_leads_to_what_it_was_made_from(tmp_path: Path, hub: HubServer, repo_id: str):
-    hub.add_model(repo_id, card(license="cc-by-nc-4.0"))
-    first = ask(repo_id, "digits")
-    from hf_transfer.report import write_json
-
-    (tmp_path / "model").mkdir()
-    report = {"checkpoint": {"source": repo_id}, "data": {"name": "digits"}, "outputs": {"model": "model"}}
-    write_json({**report, "license": first}, tmp_path / "run.json")
-    verdict = ask(str(tmp_path / "model"), str(tmp_path), data_license="own")
-    assert [(link.role, link.license) for link in verdict.links] == [
-        ("model", "own"),
-        ("base model", "cc-by-nc-4.0"),
-        ("dataset", "cc-by-4.0"),
-        ("dataset", "own"),
-    ]
-    assert verdict.grade is Grade.FORBIDDEN
-    assert verdict.outgoing is not None
-    assert verdict.outgoing.license == "cc-by-nc-4.0"
-    write_json(report, tmp_path / "run.json")
-    assert ask(str(tmp_path / "model")).grade is Grade.REVIEW
-
-
-def test_overrides_of_an_earlier_run_are_carried_on(tmp_path: Path, hub: HubServer, repo_id: str):
-    hub.add_model(repo_id, card(license="other"))
-    first = ask(repo_id, overrides=(f"{repo_id}=mit",), evidence=("https://example.org/letter",))
-    from hf_transfer.report import write_json
-
-    (tmp_path / "model").mkdir()
-    report = {"checkpoint": {"source": repo_id}, "data": {"name": "digits"}, "outputs": {"model": "model"}}
-    write_json({**report, "license": first}, tmp_path / "run.json")
-    verdict = ask(str(tmp_path / "model"))
-    assert verdict.grade is Grade.OBLIGATIONS
-    assert verdict.overrides == first.overrides
-    again = ask(str(tmp_path / "model"), overrides=(f"{repo_id}=cc-by-nc-4.0",), evidence=("https://example.org",))
-    assert again.grade is Grade.FORBIDDEN
-    assert [override.license for override in again.overrides] == ["cc-by-nc-4.0"]
-
-
-@pytest.mark.parametrize(
-    "name", ["LICENSE", "LICENCE.txt", "license.md", "COPYING", "LICENSE-MODEL", "LICENSES", "MODEL_LICENSE"]
-)
-def test_names_of_licence_files(name: str):
-    assert is_license_file(name)
-
-
-@pytest.mark.parametrize("name", ["license.py", "licensed.txt", "LICENSE.json", "README.md", "relicense.md"])
-def test_names_of_other_files(name: str):
-    assert not is_license_file(name)
-
-
-def test_notices():
-    assert is_notice_file("NOTICE")
-    assert is_notice_file("Notice.txt")
-    assert not is_notice_file("NOTICE-board.png")
-
-
-def test_one_line():
-    assert one_line("a\tb\n\u2028c\x00d") == "a b c d"
-
-
-def test_a_folder_without_anything(tmp_path: Path):
-    work = describe("here", "model", tmp_path)
-    assert (work.statements, work.files, work.bases) == ((), (), ())
 
 
 def test_a_file_too_large_to_be_a_licence_is_not_fetched(hub: HubServer, repo_id: str):
     hub.add_model(repo_id, {**card(license="mit"), "LICENSE": b"x" * 1_000_001})
     assert ask(repo_id).links[0].files == ()
     assert not any(path.endswith("/LICENSE") for _, path, _ in hub.requests)
-
-
-def test_real_checkpoints_and_pictures(assets: Path):
-    for checkpoint in sorted((assets / "checkpoints").iterdir()):
-        for data, license_id in (("clothing10.tar", "cc0-1.0"), ("bccd3.tar", "mit"), ("rbc12.tar", "mit")):
-            verdict = ask(str(checkpoint), str(assets / "datasets" / data))
-            assert [link.license for link in verdict.links] == ["apache-2.0", license_id]
-            assert not any(link.conflict for link in verdict.links)
-            assert verdict.grade is Grade.OBLIGATIONS
 
 
 def test_the_chain_keeps_the_order_in_which_works_were_found(hub: HubServer, repo_id: str):

@@ -11,7 +11,7 @@ import torch
 from hf_transfer.cli import main
 from hf_transfer.publishing.license_verdict import Grade, LicenseVerdict
 from tests.hub_server import HubServer
-from tests.publishing.test_license_collecting import card
+from tests.publishing.license_answers import card
 from tests.tiny_project import tiny_project
 
 RUN = ["--use_cpu", "--max_steps", "1", "--disable_tqdm", "true"]

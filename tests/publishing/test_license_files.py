@@ -13,8 +13,8 @@ from hf_transfer.publishing.license_texts import recognise
 from hf_transfer.publishing.license_verdict import LicenseVerdict
 from hf_transfer.report import to_plain
 from tests.hub_server import HubServer
+from tests.publishing.license_answers import APACHE, MIT, card
 from tests.publishing.license_cases import CASES, Case
-from tests.publishing.test_license_collecting import APACHE, MIT, card
 
 SOURCELESS = [case for case in CASES if "file" not in case.chain and case.outgoing]
 

@@ -102,12 +102,8 @@ def local_folder(model: str) -> Path | None:
     return None
 
 
-def _download(model: str, revision: str | None, with_weights: bool) -> tuple[Path, str, list[str]]:
-    """Downloads a checkpoint from the Hub, everything from one commit.
-
-    Returns:
-        `tuple[Path, str, list[str]]`: the folder in the cache, the commit, and the names of all files at the root.
-    """
+def check_hub_id(model: str) -> None:
+    """Refuses what can be no Hub id."""
     if re.match(r"hf[-_]hub:", model):
         raise UserError(f"--model {model} is timm's way to write a Hub id.", hint=f"--model {model.split(':', 1)[1]}")
     try:
@@ -116,6 +112,15 @@ def _download(model: str, revision: str | None, with_weights: bool) -> tuple[Pat
         raise UserError(
             f"--model {model} is neither a folder nor a Hub id.", "a folder that exists, or a Hub id (owner/name)"
         ) from error
+
+
+def _download(model: str, revision: str | None, with_weights: bool) -> tuple[Path, str, list[str]]:
+    """Downloads a checkpoint from the Hub, everything from one commit.
+
+    Returns:
+        `tuple[Path, str, list[str]]`: the folder in the cache, the commit, and the names of all files at the root.
+    """
+    check_hub_id(model)
     wanted = [*SMALL_FILES, WEIGHTS, WEIGHTS_INDEX, SHARDS] if with_weights else [*SMALL_FILES]
     try:
         resolved = huggingface_hub.HfApi().resolve_revision(model, revision=revision)

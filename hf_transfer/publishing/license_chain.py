@@ -5,6 +5,7 @@ stop. Does not judge.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from hf_transfer.data.archives import is_archive
 from hf_transfer.data.loading import no_such_dataset
 from hf_transfer.data.tables import is_table
 from hf_transfer.errors import UserError
+from hf_transfer.models.source import check_hub_id
 from hf_transfer.publishing.license_places import local_folder_of, read_hub_work
 from hf_transfer.publishing.license_sources import Work, describe
 from hf_transfer.publishing.license_table import OWN
@@ -51,7 +53,7 @@ class Chain:
             if name in path:
                 self.notes.append(f"base_model goes round in a circle: {' -> '.join((*path, name))}.")
                 continue
-            if any(work.work == name and work.role != "dataset" for work in self.works):
+            if role == "base model" and any(work.work == name and work.role != "dataset" for work in self.works):
                 continue
             if depth > DEEPEST or len(self.works) >= MOST_WORKS:
                 self._add(Work(name, role, commit, problem=f"the chain is longer than {DEEPEST} bases deep, not read"))
@@ -68,12 +70,16 @@ class Chain:
         work = self._read_dataset(dataset, revision)
         if stated is not None:
             said = LicenseStatement("user", stated, "--data_license")
-            work = Work(work.work, work.role, work.revision, (*work.statements, said), files=work.files)
+            work = replace(work, statements=(*work.statements, said))
         self._add(work)
 
     def _add(self, work: Work) -> None:
-        if any((work.work, work.role) == (known.work, known.role) for known in self.works):
-            return
+        """Adds a work, or what else is said about one that is there already."""
+        for number, known in enumerate(self.works):
+            if (work.work, work.role, work.revision) == (known.work, known.role, known.revision):
+                statements = tuple(dict.fromkeys((*known.statements, *work.statements)))
+                self.works[number] = replace(known, statements=statements)
+                return
         self.works.append(work)
         self.notes += work.notes
         if work.trained_on:
@@ -85,6 +91,8 @@ class Chain:
     def _read_model(self, name: str, revision: str | None, role: str) -> tuple[Work, Run | None]:
         folder = local_folder_of(name, role) if role == "model" else None
         if folder is None:
+            if role == "model":
+                check_hub_id(name)
             return read_hub_work(name, revision, role) if is_hub_id(name) else _no_hub_id(name, role), None
         if revision is not None:
             raise _no_revision("--model", name, revision)
@@ -107,7 +115,7 @@ class Chain:
         for link in verdict.links:
             role = "dataset" if link.role == "dataset" else "base model"
             statements = link.statements[:-1] if link.work in overridden else link.statements
-            self._add(Work(link.work, role, link.revision, statements, files=link.files))
+            self._add(Work(link.work, role, link.revision, statements, files=link.files, problem=link.problem))
 
     def _read_dataset(self, dataset: str, revision: str | None) -> Work:
         path = Path(dataset).expanduser()

@@ -16,7 +16,7 @@ from hf_transfer.publishing.license_judgement import COMMERCIAL, RESEARCH, Judge
 from hf_transfer.publishing.license_obligations import list_obligations
 from hf_transfer.publishing.license_overrides import match_overrides, read_license, read_overrides
 from hf_transfer.publishing.license_sources import Work
-from hf_transfer.publishing.license_verdict import Grade, LicenseVerdict, Override, worst
+from hf_transfer.publishing.license_verdict import Grade, LicenseLink, LicenseVerdict, Override, worst
 from hf_transfer.publishing.outgoing_license import decide_outgoing
 from hf_transfer.report import Decision
 
@@ -144,6 +144,9 @@ def check_run(config: FinetuneConfig) -> LicenseVerdict:
     )
     if config.use == COMMERCIAL and verdict.grade.exit_code:
         raise LicenseRefusal(verdict)
+    if config.strategy == "scratch":
+        note = "From scratch none of the checkpoint's weights are taken; its licence is counted all the same."
+        verdict = replace(verdict, notes=(*verdict.notes, note))
     return verdict
 
 
@@ -182,22 +185,29 @@ def _notes(judged: Sequence[Judgement], reason: str, unpublished: bool, data_rep
     for item in judged:
         if item.link.conflict:
             notes.append(f"Sources disagree about {item.link.work}: {item.link.reason}.")
+        if item.link.grade is Grade.REVIEW:
+            notes.append(f"What settles {item.link.work}: {_way_out(item.link)}.")
     if data_report_only:
         notes.append("Licences of data are shown only, as asked; whether they bind the weights is open in law.")
     return notes
 
 
+def _way_out(link: LicenseLink) -> str:
+    """Returns what to type about a work that only a person can judge."""
+    if link.role == "dataset" and link.revision is None and not link.statements and link.problem is None:
+        return "--data_license own where the pictures are yours, or the id of their licence such as cc-by-4.0"
+    return (
+        f"--license_override {link.work}=ID --license_evidence LINK_OR_FILE, once you know its terms or hold a "
+        "permission (`own`)"
+    )
+
+
 def _refusal_words(verdict: LicenseVerdict) -> tuple[str, str, str]:
     links = [link for link in binding_links(verdict) if link.grade is verdict.grade]
     listed = "\n".join(f"  {link.work} ({link.role}): {link.reason}" for link in links)
+    ways_out = "\n     ".join(_way_out(link) for link in links)
     if verdict.grade is Grade.FORBIDDEN:
         given = f"--use {verdict.use} is forbidden by what this run is made of:\n{listed}\n{DISCLAIMER}"
-        allowed = f"--use {RESEARCH}, or works whose licences permit commercial use"
-    else:
-        given = f"Nobody can say whether --use {verdict.use} is allowed:\n{listed}\n{DISCLAIMER}"
-        allowed = "works whose licences are known; unknown is never taken for permission"
-    local = [link for link in links if link.role == "dataset" and not link.statements and link.revision is None]
-    hint = f"--license_override {links[0].work}=ID --license_evidence LINK_OR_FILE, where you hold a licence to it"
-    if len(local) == 1 == len(links):
-        hint = "--data_license own where the pictures are yours, or the id of their licence such as cc-by-4.0"
-    return given, allowed, hint
+        return given, f"--use {RESEARCH}, or works whose licences permit commercial use", ways_out
+    given = f"Nobody can say whether --use {verdict.use} is allowed:\n{listed}\n{DISCLAIMER}"
+    return given, "works whose licences are known; unknown is never taken for permission", ways_out

@@ -86,6 +86,7 @@ def judge(work: Work, use: str, override: Override | None = None) -> Judgement:
         grade=worst([grade_for_use(facts, use) for facts in rows]),
         reason=_reason(work, use, counted, conflict, override),
         files=work.files,
+        problem=work.problem,
     )
     return Judgement(link, worst([grade_for_publishing(facts) for facts in rows]))
 

@@ -24,7 +24,8 @@ CONFIG = "config.json"
 LARGEST_TEXT = 1_000_000
 """Bytes; what is larger is no licence text."""
 _LICENSE_FILE = re.compile(r"(?:[\w.-]*[-_.])?(?:LICEN[CS]ES?|COPYING(?:\.LESSER)?)(?:[-_.][\w.-]*)?", re.IGNORECASE)
-_NOTICE_FILE = re.compile(r"NOTICES?(?:\.(?:txt|md))?", re.IGNORECASE)
+# What others' parts are under, as a list: it travels along, and says nothing about the work as a whole.
+_NOTICE_FILE = re.compile(r"(?:NOTICES?|THIRD[-_]?PARTY[-_][\w-]+)(?:\.(?:txt|md))?", re.IGNORECASE)
 _NO_TEXT = (".py", ".json", ".png", ".safetensors", ".yaml", ".yml", ".csv")
 _CARD_HEADER = re.compile(r"\A\ufeff?\s*---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
 
@@ -52,7 +53,7 @@ class Work:
 
 def is_license_file(name: str) -> bool:
     """Returns whether a file at the root of a repository holds a licence, by its name."""
-    return bool(_LICENSE_FILE.fullmatch(name)) and not name.lower().endswith(_NO_TEXT)
+    return bool(_LICENSE_FILE.fullmatch(name)) and not name.lower().endswith(_NO_TEXT) and not is_notice_file(name)
 
 
 def is_notice_file(name: str) -> bool:

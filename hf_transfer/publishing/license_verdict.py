@@ -65,6 +65,8 @@ class LicenseLink:
     reason: str
     files: tuple[str, ...] = ()
     """Names of the work's own licence and notice files."""
+    problem: str | None = None
+    """Why it could not be read, or not whole."""
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,12 @@ def _permissive(judged: Sequence[Judgement], grade: Grade) -> Decision:
         reason = "everything is yours: choose a licence yourself"
         return Decision(Grade.REVIEW, None, reason)
     first = licensed[0]
-    asking = [judgement for judgement in licensed if judgement.facts.attribution == "yes"]
+    asking = [
+        judgement
+        for judgement in licensed
+        # Terms of a database do not fit weights; what they ask of results is in NOTICE.
+        if judgement.facts.attribution == "yes" and judgement.facts.share_alike != "data"
+    ]
     # The tag of a dedication to the public domain would drop the names that another work asks to be kept.
     chosen = first if first in asking or not asking else asking[0]
     reason = "all is permissive: the base's licence stays, with the attributions of all"

@@ -60,6 +60,7 @@ CASES = [
     # A dedication to the public domain would drop the names that the data ask for.
     Case("m: card cc0-1.0 | d: card cc-by-4.0", "OOO", "cc-by-4.0"),
     Case("m: card wtfpl | d: card mit", "OOO", "mit"),
+    Case("m: card cc0-1.0 | d: card odbl", "OOO", "cc0-1.0"),
     Case("m: card apache-2.0, file apache-2.0, timm apache-2.0 | d: card mit, file mit", "OOO", "apache-2.0"),
     # Chains of bases
     Case("m: card apache-2.0 | b: card apache-2.0 | b: card mit | d: card cc0-1.0", "OOO", "apache-2.0"),

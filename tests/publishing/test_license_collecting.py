@@ -190,11 +190,17 @@ def test_the_cache_answers_for_the_hub(hub: HubServer, repo_id: str):
     assert nothing["links"][0]["license"] is None
 
 
-def _ask_offline(hub: HubServer, model: str) -> dict:
+def test_a_hub_that_is_not_there(hub: HubServer, repo_id: str):
+    answer = _ask_offline(hub, repo_id, HF_HUB_OFFLINE="0", HF_ENDPOINT="http://127.0.0.1:9")
+    assert answer["grade"] == "needs review"
+    assert "did not answer" in answer["links"][0]["reason"]
+
+
+def _ask_offline(hub: HubServer, model: str, **variables: str) -> dict:
     """Asks in a process of its own, where HF_HUB_OFFLINE is set from the start."""
     hub.requests.clear()
     words = [sys.executable, "-m", "hf_transfer", "license", "--model", model, "--use", "commercial", "--json"]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", **variables}
     answer = subprocess.run(words, capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
     assert answer.returncode in (0, 3), answer.stderr
     assert hub.requests == []

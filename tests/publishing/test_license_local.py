@@ -9,7 +9,7 @@ import timm
 
 from hf_transfer.errors import UserError
 from hf_transfer.publishing.license_sources import describe, is_license_file, is_notice_file, one_line
-from hf_transfer.publishing.license_verdict import Grade
+from hf_transfer.publishing.license_verdict import Grade, LicenseVerdict
 from hf_transfer.report import write_json
 from tests.hub_server import HubServer
 from tests.publishing.license_answers import MIT, ask, card, said
@@ -105,6 +105,42 @@ def test_a_model_of_ours_leads_to_what_it_was_made_from(tmp_path: Path, hub: Hub
     assert ask(str(tmp_path / "model")).grade is Grade.REVIEW
 
 
+def earlier_run(folder: Path, source: str, verdict: LicenseVerdict | None) -> Path:
+    """Writes as much of a run as says what its model was made from, and returns the model's folder."""
+    (folder / "model").mkdir(exist_ok=True)
+    report = {"checkpoint": {"source": source}, "data": {"name": "digits"}, "outputs": {"model": "model"}}
+    write_json({**report, "license": verdict}, folder / "run.json")
+    return folder / "model"
+
+
+def test_what_an_earlier_run_could_not_read_stays_unknown(tmp_path: Path, hub: HubServer):
+    name = "timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k"
+    hub.add_model(name, card(license="apache-2.0"))
+    hub.fail(f"/api/models/{name}", 503)
+    unread = ask(name)
+    assert said(unread.links[0]) == {"timm registry": {"apache-2.0"}}
+    assert unread.grade is Grade.REVIEW
+    assert ask(str(earlier_run(tmp_path, name, unread))).grade is Grade.REVIEW
+
+
+def test_another_word_on_the_same_pictures_is_added(tmp_path: Path):
+    first = ask("quickstart", str(tmp_path), data_license="own")
+    model = str(earlier_run(tmp_path, "quickstart", first))
+    assert ask(model, str(tmp_path), data_license="own").grade is Grade.OBLIGATIONS
+    verdict = ask(model, str(tmp_path), data_license="cc-by-nc-4.0")
+    assert len([link for link in verdict.links if link.role == "dataset"]) == 1
+    assert verdict.grade is Grade.FORBIDDEN
+
+
+def test_another_commit_of_the_same_data_is_another_work(tmp_path: Path, hub: HubServer, repo_id: str):
+    repository = hub.add_dataset(repo_id, card(license="mit"))
+    model = str(earlier_run(tmp_path, "quickstart", ask("quickstart", repo_id)))
+    repository.commit(card(license="cc-by-nc-4.0"))
+    verdict = ask(model, repo_id)
+    assert [link.license for link in verdict.links if link.role == "dataset"] == ["mit", "cc-by-nc-4.0"]
+    assert verdict.grade is Grade.FORBIDDEN
+
+
 def test_overrides_of_an_earlier_run_are_carried_on(tmp_path: Path, hub: HubServer, repo_id: str):
     hub.add_model(repo_id, card(license="other"))
     first = ask(repo_id, overrides=(f"{repo_id}=mit",), evidence=("https://example.org/letter",))
@@ -126,7 +162,18 @@ def test_names_of_licence_files(name: str):
     assert is_license_file(name)
 
 
-@pytest.mark.parametrize("name", ["license.py", "licensed.txt", "LICENSE.json", "README.md", "relicense.md"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "license.py",
+        "THIRD_PARTY_LICENSES.txt",
+        "third-party-licenses",
+        "licensed.txt",
+        "LICENSE.json",
+        "README.md",
+        "relicense.md",
+    ],
+)
 def test_names_of_other_files(name: str):
     assert not is_license_file(name)
 
@@ -134,6 +181,7 @@ def test_names_of_other_files(name: str):
 def test_notices():
     assert is_notice_file("NOTICE")
     assert is_notice_file("Notice.txt")
+    assert is_notice_file("THIRD_PARTY_LICENSES.txt")
     assert not is_notice_file("NOTICE-board.png")
 
 

@@ -152,13 +152,12 @@ def check_run(config: FinetuneConfig) -> LicenseVerdict:
 
 def license_decision(verdict: LicenseVerdict) -> Decision:
     """Returns the row of the decision table."""
-    use = verdict.use or f"{RESEARCH} (--use was not given)"
+    use = f"for {verdict.use} use" if verdict.use else f"for {RESEARCH}, since --use was not given"
     deciding = [link for link in binding_links(verdict) if link.grade is verdict.grade]
-    reason = f"{deciding[0].work}: {deciding[0].reason}" if deciding else "no work binds the model"
-    if verdict.outgoing is not None:
-        name = verdict.outgoing.name or verdict.outgoing.license
-        return Decision("licences", f"{verdict.grade} for {use}", f"{reason}; published under {name}")
-    return Decision("licences", f"{verdict.grade} for {use}", f"{reason}; publishing: {verdict.publishing}")
+    why = f"{deciding[0].work}: {deciding[0].reason}" if deciding else "no work binds the model"
+    outgoing = verdict.outgoing
+    name = f"published under {outgoing.name or outgoing.license}" if outgoing else f"publishing: {verdict.publishing}"
+    return Decision("licences", str(verdict.grade), f"{use}; {why}; {name}")
 
 
 def _stated(question: LicenseQuestion) -> str | None:

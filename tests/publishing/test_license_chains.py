@@ -71,7 +71,7 @@ def test_without_a_use_research_is_judged():
     works = Case("m: card cc-by-nc-4.0 | d: card mit", "", None).works
     verdict = verdict_of(works, None)
     assert (verdict.use, verdict.grade) == (None, Grade.OBLIGATIONS)
-    assert "--use was not given" in license_decision(verdict).value
+    assert "--use was not given" in license_decision(verdict).reason
 
 
 def test_data_can_be_reported_only():

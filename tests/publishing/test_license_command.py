@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -162,7 +163,9 @@ def test_the_verdict_is_in_the_report_and_in_the_table(tmp_path: Path, capsys: p
     assert (verdict.use, verdict.grade) == ("commercial", Grade.OBLIGATIONS)
     assert [(link.role, link.license) for link in verdict.links] == [("model", "mit"), ("dataset", "own")]
     (row,) = [decision for decision in report["decisions"] if decision["name"] == "licences"]
-    assert row["value"] == "allowed with obligations for commercial"
+    assert row["value"] == "allowed with obligations"
+    assert row["reason"].startswith("for commercial use; ")
+    assert row["reason"].endswith("published under mit")
     assert "licences" in capsys.readouterr().out
     # What was made of it knows where it comes from.
     again = ["license", "--model", str(tmp_path / "run" / "model"), "--use", "commercial", "--json"]
@@ -179,7 +182,7 @@ def test_without_a_declared_use_a_run_goes_on_with_a_note(tmp_path: Path, capsys
     words = project(tmp_path, None)
     assert main(words) == 0
     text = capsys.readouterr().out
-    assert "needs review for research (--use was not given)" in text
+    assert re.search(r"licences +needs review +for research, since --use was not given; ", text)
     assert "note: Not published as things stand" in text
 
 

@@ -58,8 +58,10 @@ def plan_files(links: Sequence[LicenseLink], outgoing: OutgoingLicense) -> tuple
         and not _brings_text(link)
         and has_packaged_text(facts.id)
     }
+    main = _main_license(links, outgoing)
+    owed -= {file.source for file in main if file.link is None}
     packaged = [PlannedFile(f"{FOLDER}/{name}.txt", source=name) for name in sorted(owed)]
-    return (*_main_license(links, outgoing), PlannedFile(NOTICE), *copied, *packaged)
+    return (*main, PlannedFile(NOTICE), *copied, *packaged)
 
 
 def write_license_files(verdict: LicenseVerdict, folder: Path) -> tuple[str, ...]:

@@ -121,7 +121,7 @@ def test_a_good_word_of_a_registry_about_an_unread_work_is_no_permission():
 def test_duties_of_a_permissive_chain():
     verdict = verdict_of(Case("m: card apache-2.0 | d: file mit", "", None).works, "commercial")
     duties = {(duty.work, duty.duty): duty.how_met for duty in verdict.obligations}
-    assert duties["someone/model0", "pass on the text of apache-2.0"] == "LICENSE, licenses/apache-2.0.txt"
+    assert duties["someone/model0", "pass on the text of apache-2.0"] == "LICENSE"
     assert duties["someone/dataset1", "pass on the text of mit"] == "licenses/someone--dataset1/LICENSE"
     assert "NOTICE" in duties["someone/dataset1", "name its authors, mit and what was changed"]
 

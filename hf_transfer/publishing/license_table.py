@@ -4,6 +4,8 @@ Knows the 83 ids that the Hub has (August 2026), further versions of Creative Co
 timm's registry whose text was read, and which licences may become or exclude which others
 (`license_compatibility.csv`). Does not know any work, and does not judge: unknown stays unknown.
 
+A source is where the text stands. Rows whose notes say `text not read` rest on name and tag, and are held to be strict.
+
 Columns of `licenses.csv`:
     commercial: `yes`, `no`, `conditional` or `unknown`
     condition: on what a conditional licence depends: `use` (keep to its use restrictions), `user` (who you are: size,
@@ -111,7 +113,8 @@ def normalise(text: str) -> str | None:
     name = re.sub(r"[\s_]+", "-", text.strip().lower())
     name = re.sub(r"^license:", "", name)
     table = license_table()
-    for candidate in (name, re.sub(r"-(only|or-later)$", "", name), re.sub(r"^the-|-licen[cs]e$", "", name)):
+    bare = re.sub(r"^the-|-licen[cs]e$", "", name)
+    for candidate in (name, re.sub(r"-(only|or-later)$", "", name), bare, f"{bare}-license"):
         candidate = _ALIASES.get(candidate, candidate)
         if candidate in table:
             return candidate

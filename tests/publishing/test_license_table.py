@@ -117,6 +117,8 @@ def test_an_id_means_the_same_to_the_library():
         ("CC BY-NC 4.0", "cc-by-nc-4.0"),
         ("ODbL-1.0", "odbl"),
         ("license:mit", "mit"),
+        ("fair-noncommercial-research", "fair-noncommercial-research-license"),
+        ("DeepFloyd IF License", "deepfloyd-if-license"),
         ("house rules", None),
         ("dinov3-license", None),
     ],

@@ -4,7 +4,7 @@ Knows the 83 ids that the Hub has (August 2026), further versions of Creative Co
 timm's registry whose text was read, and which licences may become or exclude which others
 (`license_compatibility.csv`). Does not know any work, and does not judge: unknown stays unknown.
 
-A source is where the text stands. Rows whose notes say `text not read` rest on name and tag, and are held to be strict.
+A source is where the text stands. Rows whose notes say `text not read` rest on name and tag, and are held strict.
 
 Columns of `licenses.csv`:
     commercial: `yes`, `no`, `conditional` or `unknown`

@@ -14,6 +14,7 @@ AugmentationPolicy = Literal["none", "light", "strong"]
 AutoAugment = Literal["none", "randaugment", "trivialaugment"]
 Proportions = Literal["auto", "checkpoint", "keep"]
 Switch = Literal["auto", "on", "off"]
+Use = Literal["research", "commercial"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,6 +202,27 @@ class FinetuneConfig:
     )
     keep_cache: bool = field(
         default=True, metadata={"help": "Leave what was computed for the next run; the oldest goes first."}
+    )
+
+    # The licences
+    use: Use | None = field(
+        default=None,
+        metadata={"help": "What the model is for; a commercial use that is not known to be allowed stops the run."},
+    )
+    data_license: str | None = field(
+        default=None,
+        metadata={"help": "Licence of pictures on this disk, by your own word; `own` where they are yours."},
+    )
+    license_override: list[str] | None = field(
+        default=None,
+        metadata={"help": "Your word on the licence of a work, such as `owner/model=apache-2.0`; needs evidence."},
+    )
+    license_evidence: list[str] | None = field(
+        default=None, metadata={"help": "For each --license_override a link, or a file such as a letter."}
+    )
+    data_license_report_only: bool = field(
+        default=False,
+        metadata={"help": "Show the licences of data, but do not take them to bind the model."},
     )
 
     # The results

@@ -24,6 +24,7 @@ from hf_transfer.evaluation.evaluator import Evaluation, evaluate_model
 from hf_transfer.evaluation.metrics import ClassificationMetrics
 from hf_transfer.facts import checkpoint_facts, config_facts, data_facts, training_facts
 from hf_transfer.models.checkpoint import load_checkpoint
+from hf_transfer.publishing.license_check import check_run, license_decision
 from hf_transfer.report import Decision, RunReport
 from hf_transfer.run_folder import OUTPUTS, prepare_run_folder, write_outputs
 from hf_transfer.training.arguments import build_training_arguments, planned_arguments, wants_batch_size
@@ -52,6 +53,8 @@ def finetune(config: FinetuneConfig) -> RunReport | None:
     augmentation = resolve_augmentation(
         config.augmentation, config.auto_augment, config.random_erasing, config.mixup, config.cutmix
     )
+    with clock.stage("licences"):
+        verdict = check_run(config)
     with clock.stage("data"):
         data = load_image_data(config)
         compute_metrics = ClassificationMetrics(data.label_names, config.metrics or ())
@@ -72,8 +75,9 @@ def finetune(config: FinetuneConfig) -> RunReport | None:
         args = build_training_arguments(config, rates.backbone)
         trainer = build_trainer(config, data, checkpoint, args, augmentation, rates, compute_metrics)
         decisions = decide(config, data, checkpoint, args, augmentation, trainer, rates, pixels.reason)
+        decisions = (license_decision(verdict), *decisions)
         if args.should_save:
-            _print_start(decisions, (*data.notes, *checkpoint.notes))
+            _print_start(decisions, (*verdict.notes, *data.notes, *checkpoint.notes))
         start = backbone_state(checkpoint.model, checkpoint.head_parameter_names) if config.wise_ft else {}
         outcome = train(trainer, args, find_batch_size=wants_batch_size(config))
         if config.wise_ft:
@@ -102,6 +106,7 @@ def finetune(config: FinetuneConfig) -> RunReport | None:
         evaluation={split: dataclasses.asdict(result) for split, result in evaluation.items()},
         seconds=clock.seconds,
         outputs=OUTPUTS,
+        license=dataclasses.asdict(verdict),
     )
     write_outputs(report, folder)
     _print_results(report, evaluation, folder)

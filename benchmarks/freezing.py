@@ -111,7 +111,11 @@ def write_table(found: dict[tuple[str, str], list[dict[str, float]]]) -> None:
     from hf_transfer.environment import hardware
 
     machine = hardware(1)
-    lines = ["# What freezing saves", "", "Command: `HF_TRANSFER_ASSETS=path/to/assets python benchmarks/freezing.py`."]
+    lines = [
+        "# What freezing saves",
+        "",
+        "Command: `HF_TRANSFER_ASSETS=path/to/assets python benchmarks/freezing.py`.",
+    ]
     lines += [f"Training steps of {BATCH} resident pictures in float32; medians of {ROUNDS} processes each, in turn."]
     lines += ["No cache of frozen features is used.", ""]
     lines += ["| checkpoint | strategy | step, share of `full` | lowest, highest | memory, MB | estimate, MB |"]

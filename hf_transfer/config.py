@@ -99,6 +99,18 @@ class FinetuneConfig:
         default=None, metadata={"help": "CutMix's alpha, in place of the policy's own; 0 turns it off."}
     )
 
+    # What is kept between epochs and runs
+    decoded_cache: Switch = field(
+        default="auto",
+        metadata={"help": "Decode each picture once and keep it; `auto` where it is looked at more than once."},
+    )
+    cache_dir: str | None = field(
+        default=None, metadata={"help": "Folder of what can be computed again; by default beside the Hub's cache."}
+    )
+    cache_limit: str | None = field(
+        default=None, metadata={"help": "Disk space that each kind of cache may take, such as 500MB; 20GB by default."}
+    )
+
     # The training
     strategy: Strategy = field(
         default="feature-extraction",

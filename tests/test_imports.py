@@ -16,6 +16,7 @@ FLOORS = {
     "name_clash": 1,
     "hub_errors": 1,
     "command_parser": 1,
+    "cache_folder": 1,
     "cpu_processes": 1,
     "parsing": 1,
     "data": 2,

@@ -21,6 +21,7 @@ from hf_transfer.data.sampling import WholeBatchSampler
 from hf_transfer.models.layer_groups import LayerGroup
 from hf_transfer.training.averaging import WeightAverage
 from hf_transfer.training.checkpoints import SaveAfterEpochCallback
+from hf_transfer.training.data_wait import DataWait
 from hf_transfer.training.ddp import settle_unused
 from hf_transfer.training.limits import refuse_unsupported
 from hf_transfer.training.loss import classification_loss
@@ -99,6 +100,8 @@ class TransferTrainer(ResumableTrainer):
         self.unfreezing = ProgressiveUnfreezeCallback(self, unfreezing, self.groups, never_learns)
         # First of all callbacks, so that the others see a step as it is going to be.
         self.callback_handler.callbacks.insert(0, self.unfreezing)
+        self.data_wait = DataWait()
+        self.add_callback(self.data_wait)
         self.add_callback(SaveAfterEpochCallback(self))
         if average is not None:
             self.add_callback(average)
@@ -133,6 +136,11 @@ class TransferTrainer(ResumableTrainer):
             return super().get_train_dataloader()
         finally:
             self.data_collator = evaluation_collator
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any):
+        """Measures how long a step waits for its images."""
+        with self.data_wait.fetching():
+            return super().get_batch_samples(*args, **kwargs)
 
     def _prepare_inputs(self, inputs):
         inputs = super()._prepare_inputs(inputs)

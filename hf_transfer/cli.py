@@ -4,10 +4,12 @@ Knows the names of commands and exit codes. What a command does is imported when
 neither torch nor transformers.
 """
 
+import gc
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from hf_transfer import __version__
 from hf_transfer.errors import UserError, nearest, user_message
@@ -81,12 +83,27 @@ def _train(argv: Sequence[str]) -> int:
     if "-h" in argv or "--help" in argv or "--help_all" in argv:
         print(help_text(everything="--help_all" in argv))
         return 0
-    config = parse_command_line(argv)
-    from hf_transfer.pipeline import finetune
+    with _uncollected():
+        config = parse_command_line(argv)
+        from hf_transfer.pipeline import finetune
 
     finetune(config)
     _end_processes()
     return 0
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Spares imports the garbage collector, which would look through all that they make, again and again.
+
+    Modules stay until the end: they are left out of later collections too (`benchmarks/results/startup.md`).
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _end_processes() -> None:

@@ -5,7 +5,6 @@ Knows when that is worth it and where what is kept has its place. Does not know 
 """
 
 import hashlib
-import io
 import json
 import shutil
 import time
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-from PIL import Image
 from transformers import BaseImageProcessor
 
 from hf_transfer.cache_folder import cache_folder, lock_of, make_room, mark_used, parse_size, shown_size
@@ -22,6 +20,7 @@ from hf_transfer.config import FinetuneConfig
 from hf_transfer.data.fingerprint import content_hashes
 from hf_transfer.data.image_data import ImageData
 from hf_transfer.data.image_dataset import ImageClassificationDataset
+from hf_transfer.data.images import picture_size
 from hf_transfer.data.kept_pictures import Kept, KeptPictures, KeptPixels, NotExact, rows
 from hf_transfer.data.picture_store import DamagedStore, PictureStore, StoreTooLarge, write_store
 from hf_transfer.data.processor_facts import processor_facts
@@ -31,7 +30,7 @@ from hf_transfer.data.transforms import AugmentationSettings, build_eval_transfo
 from hf_transfer.errors import UserError
 
 EACH_VISIT = "at each visit"
-_SAMPLE = 200
+_SAMPLE = 100
 _FREE_SHARE = 0.9
 
 
@@ -45,6 +44,15 @@ class TrainingInput:
     reason: str
     stores: dict[str, dict[str, Any]] = field(default_factory=dict)
     """For each split that is kept: pictures, bytes, seconds, and whether it was found or made."""
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What is kept of a split, and in which store."""
+
+    kept: Kept
+    store: PictureStore
+    facts: dict[str, Any]
 
 
 class _NoRoom(Exception):
@@ -102,14 +110,11 @@ def decode_once(
         if config.decoded_cache == "on":
             raise UserError(f"--decoded_cache on: {reason}.", hint="a larger --cache_limit, or --cache_dir") from error
         return TrainingInput(*plain, EACH_VISIT, reason)
-    train, validation = (
-        _with_pictures(dataset, kept, store, as_is=not isinstance(kept, KeptPictures))
-        for dataset, (kept, store, _) in zip(plain, found.values(), strict=True)
-    )
-    facts = {split: entry for split, (_, _, entry) in found.items()}
-    total = sum(entry["bytes"] for entry in facts.values())
-    made = sum(entry["seconds"] for entry in facts.values())
-    how = f"made in {made:.1f} s" if any(entry["made"] for entry in facts.values()) else "found from an earlier run"
+    train, validation = (_from_store(dataset, found[split]) for split, dataset in zip(kinds, plain, strict=True))
+    facts = {split: entry.facts for split, entry in found.items()}
+    total, seconds = (sum(entry[name] for entry in facts.values()) for name in ("bytes", "seconds"))
+    made = any(entry["made"] for entry in facts.values())
+    how = f"made in {seconds:.1f} s" if made else "found from an earlier run"
     return TrainingInput(train, validation, "once", f"{shown_size(total)} kept, {how}", facts)
 
 
@@ -125,36 +130,27 @@ def _uncached(
     return ImageClassificationDataset(data.train, vary, seed, pictures), validation
 
 
-def _with_pictures(
-    dataset: ImageClassificationDataset, kept: Kept, store: PictureStore, as_is: bool
-) -> ImageClassificationDataset:
-    pictures = kept.reader(store, dataset.split)
-    return ImageClassificationDataset(dataset.split, as_it_is if as_is else dataset.transform, dataset.seed, pictures)
+def _from_store(dataset: ImageClassificationDataset, found: _Found) -> ImageClassificationDataset:
+    transform = dataset.transform if isinstance(found.kept, KeptPictures) else as_it_is
+    pictures = found.kept.reader(found.store, dataset.split)
+    return ImageClassificationDataset(dataset.split, transform, dataset.seed, pictures)
 
 
-def _keep(
-    root: Path, limit: int, data: ImageData, kinds: dict[str, list[Kept]]
-) -> dict[str, tuple[Kept, PictureStore, dict[str, Any]]]:
+def _keep(root: Path, limit: int, data: ImageData, kinds: dict[str, list[Kept]]) -> dict[str, _Found]:
     """Opens or makes what is kept of each split."""
     names = {split: _content_name(data, split) for split in kinds}
     opened = {split: _open_any(root, names[split], kinds[split]) for split in kinds}
     missing = [split for split in kinds if opened[split] is None]
-    _check_room(root, {split: _estimate(kinds[split][0], data.split(split)) for split in missing}, limit)
-    results = {}
+    needed = {split: _estimate(kinds[split][0], data.split(split)) for split in missing}
+    _check_room(root, needed, limit)
+    found = {}
     for split in kinds:
         start = time.perf_counter()
         kept, store = opened[split] or _make_any(root, limit, names[split], kinds[split], data.split(split), split)
-        results[split] = (
-            kept,
-            store,
-            {
-                "pictures": len(store),
-                "bytes": store.num_bytes,
-                "seconds": round(time.perf_counter() - start, 3),
-                "made": split in missing,
-            },
-        )
-    return results
+        seconds = round(time.perf_counter() - start, 3)
+        facts = {"pictures": len(store), "bytes": store.num_bytes, "seconds": seconds, "made": split in missing}
+        found[split] = _Found(kept, store, facts)
+    return found
 
 
 def _open_any(root: Path, content: str, kinds: list[Kept]) -> tuple[Kept, PictureStore] | None:
@@ -181,7 +177,7 @@ def _make_any(
             make_room(root, _estimate(kept, split), limit)
             try:
                 images = rows(kept, split, f"decoding {name}")
-                return kept, write_store(folder, images, kept.dtype, kept.settings(), limit)
+                return kept, write_store(folder, images, kept.dtype, kept.facts(), limit)
             except NotExact:
                 continue
     raise _NoRoom("the processor does not make float32 pixels")
@@ -201,18 +197,10 @@ def _content_name(data: ImageData, split: str) -> str:
 def _estimate(kept: Kept, split: datasets.Dataset) -> int:
     """Returns the bytes that a split is going to take, from the sizes of some of its pictures."""
     step = max(1, len(split) // _SAMPLE)
-    chosen = split.select_columns("image").select(range(0, len(split), step))
-    total = sum(kept.row_bytes(*_size(row["image"])) for row in chosen)
-    return round(total / max(1, len(chosen)) * len(split))
-
-
-def _size(image: dict[str, Any]) -> tuple[int, int]:
-    source = image["path"] if image["bytes"] is None else io.BytesIO(image["bytes"])
-    try:
-        with Image.open(source) as opened:
-            return opened.size
-    except (OSError, SyntaxError, ValueError):
-        return (0, 0)  # whoever decodes it says what is wrong with it
+    some = split.select_columns("image").select(range(0, len(split), step))
+    # Whoever decodes a picture that cannot be read says what is wrong with it.
+    sizes = [size for row in some if (size := picture_size(row["image"])) is not None]
+    return round(sum(kept.row_bytes(*size) for size in sizes) / max(1, len(sizes)) * len(split))
 
 
 def _check_room(root: Path, needed: dict[str, int], limit: int) -> None:

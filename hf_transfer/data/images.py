@@ -55,6 +55,16 @@ def to_rgb(image: bytes | str | Path | dict[str, Any] | Image.Image, enough: int
         ) from error
 
 
+def picture_size(image: dict[str, Any]) -> tuple[int, int] | None:
+    """Returns width and height by the file's head, as it lies there; `None` for one that cannot be read."""
+    source, _ = _source(image)
+    try:
+        with Image.open(source) as opened:
+            return opened.size
+    except (*_BROKEN, Image.DecompressionBombError):
+        return None
+
+
 def _source(image: bytes | str | Path | dict[str, Any]) -> tuple[Any, str]:
     """Returns what PIL opens and the name for messages."""
     if isinstance(image, dict):

@@ -18,6 +18,7 @@ import PIL
 import torch
 import torchvision
 import transformers
+from PIL import Image
 from tqdm import tqdm
 from transformers import BaseImageProcessor
 
@@ -45,6 +46,9 @@ class Kept(Protocol):
     def settings(self) -> dict[str, Any]:
         """Returns all that rows depend on, beside the pictures' files."""
 
+    def facts(self) -> dict[str, Any]:
+        """Returns what has to be kept beside the rows, as JSON values."""
+
     def row_bytes(self, width: int, height: int) -> int:
         """Returns the bytes of the row of a picture of that size."""
 
@@ -65,6 +69,9 @@ class KeptPictures:
 
     def settings(self) -> dict[str, Any]:
         return {"kept": "pictures", "side": self.side, "slack": SLACK, "filter": FILTER.name, **_versions()}
+
+    def facts(self) -> dict[str, Any]:
+        return {}
 
     def row_bytes(self, width: int, height: int) -> int:
         shorter = min(width, height)
@@ -107,9 +114,15 @@ class KeptPixels:
             raise NotExact
         return table
 
+    def facts(self) -> dict[str, Any]:
+        return {"table": None if self.table is None else self.table.tolist()}
+
+    @functools.cached_property
+    def _numbers(self) -> int:
+        return self.transform(Image.new("RGB", (32, 32))).numel()
+
     def row_bytes(self, width: int, height: int) -> int:
-        plain = self.transform(PIL.Image.new("RGB", (32, 32)))
-        return plain.numel() * np.dtype(self.dtype).itemsize
+        return self._numbers * np.dtype(self.dtype).itemsize
 
     def make(self, image: Any) -> np.ndarray:
         pixels = self.transform(to_rgb(image)).numpy()
@@ -123,13 +136,15 @@ class KeptPixels:
         return levels
 
     def reader(self, store: PictureStore, split: datasets.Dataset) -> StoredPixels:
-        return StoredPixels(store, ProcessedPictures(split, self.transform), self.table)
+        table = store.seal["facts"]["table"]
+        original = ProcessedPictures(split, self.transform)
+        return StoredPixels(store, original, None if table is None else np.array(table, np.float32))
 
 
 class ProcessedPictures:
     """The processor's output for the pictures of a split, made anew at each visit."""
 
-    def __init__(self, split: datasets.Dataset, transform: Callable[[PIL.Image.Image], torch.Tensor]):
+    def __init__(self, split: datasets.Dataset, transform: Callable[[Image.Image], torch.Tensor]):
         self.split = split
         self.transform = transform
 
@@ -147,8 +162,6 @@ def rows(kept: Kept, split: datasets.Dataset, what: str) -> Iterator[np.ndarray]
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     chunk = _CHUNK * cores
-    if len(split):
-        kept.make(split[0]["image"])  # what is computed once for all pictures is, before several threads ask for it
     images = split.select_columns("image")
     with ThreadPoolExecutor(cores) as pool, tqdm(total=len(split), desc=what, leave=False, disable=None) as bar:
         for start in range(0, len(images), chunk):

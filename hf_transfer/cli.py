@@ -4,6 +4,7 @@ Knows the names of commands and exit codes. What a command does is imported when
 neither torch nor transformers.
 """
 
+import atexit
 import gc
 import os
 import sys
@@ -96,7 +97,8 @@ def _train(argv: Sequence[str]) -> int:
 def _uncollected() -> Iterator[None]:
     """Spares imports the garbage collector, which would look through all that they make, again and again.
 
-    Modules stay until the end: they are left out of later collections too (`benchmarks/results/startup.md`).
+    Modules stay until the end: later collections leave them out too (`benchmarks/results/startup.md`). At the end they
+    are handed back, or triton's bindings take them for leaks and say so.
     """
     gc.disable()
     try:
@@ -104,6 +106,7 @@ def _uncollected() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
+        atexit.register(gc.unfreeze)
 
 
 def _end_processes() -> None:

@@ -4,10 +4,13 @@ Knows the names of commands and exit codes. What a command does is imported when
 neither torch nor transformers.
 """
 
+import atexit
+import gc
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from hf_transfer import __version__
 from hf_transfer.errors import UserError, nearest, user_message
@@ -82,12 +85,29 @@ def _train(argv: Sequence[str]) -> int:
     if "-h" in argv or "--help" in argv or "--help_all" in argv:
         print(help_text(everything="--help_all" in argv))
         return 0
-    config = parse_command_line(argv)
-    from hf_transfer.pipeline import finetune
+    with _uncollected():
+        config = parse_command_line(argv)
+        from hf_transfer.pipeline import finetune
 
     finetune(config)
     _end_processes()
     return 0
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Spares imports the garbage collector, which would look through all that they make, again and again.
+
+    Modules stay until the end: later collections leave them out too (`benchmarks/results/startup.md`). At the end they
+    are handed back, or triton's bindings take them for leaks and say so.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+        atexit.register(gc.unfreeze)
 
 
 def _end_processes() -> None:

@@ -11,6 +11,7 @@ from torch import nn
 from transformers import SchedulerType, TrainingArguments
 
 from hf_transfer.config import FinetuneConfig
+from hf_transfer.data.decode_once import TrainingInput
 from hf_transfer.data.image_data import SPLIT_NAMES, ImageData
 from hf_transfer.data.transforms import AugmentationSettings
 from hf_transfer.models.checkpoint import Checkpoint
@@ -41,6 +42,7 @@ def decide(
     trainer: TransferTrainer,
     rates: LearningRates,
     pixels_reason: str,
+    pictures: TrainingInput,
 ) -> tuple[Decision, ...]:
     """Lists what the run will do, with a reason each."""
     processes = f" x {args.world_size} processes" if args.world_size > 1 else ""
@@ -56,6 +58,7 @@ def decide(
         Decision("classes", str(len(data.label_names)), _balance(data)),
         Decision("training pixels", augmentation.describe(), "the rest as the checkpoint's processor says"),
         Decision("evaluation pixels", type(checkpoint.image_processor).__name__, pixels_reason),
+        Decision("pictures decoded", pictures.decoded, pictures.reason),
         Decision("budget", _budget(args), _reason("num_train_epochs", config)),
         Decision("batch", batch, _reason("per_device_train_batch_size", config)),
         *_memory(config, trainer),

@@ -7,6 +7,7 @@ import dataclasses
 from typing import Any
 
 from hf_transfer.config import FinetuneConfig
+from hf_transfer.data.decode_once import TrainingInput
 from hf_transfer.data.image_data import SPLIT_NAMES, ImageData
 from hf_transfer.models.checkpoint import Checkpoint
 from hf_transfer.training.session import TrainingOutcome
@@ -53,10 +54,11 @@ def checkpoint_facts(checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
-def training_facts(outcome: TrainingOutcome) -> dict[str, Any]:
+def training_facts(outcome: TrainingOutcome, pictures: TrainingInput) -> dict[str, Any]:
     """Returns what came of the training, without its history, which has a place of its own."""
     facts = dataclasses.asdict(outcome)
     del facts["history"]
+    facts["pictures"] = {"decoded": pictures.decoded, "reason": pictures.reason, "kept": pictures.stores}
     return facts
 
 

@@ -14,6 +14,7 @@ from transformers import TrainingArguments, set_seed
 from transformers.utils.logging import disable_progress_bar
 
 from hf_transfer.config import FinetuneConfig
+from hf_transfer.data.decode_once import decode_once
 from hf_transfer.data.image_data import ImageData
 from hf_transfer.data.loading import load_image_data
 from hf_transfer.data.proportions import choose_proportions
@@ -29,7 +30,7 @@ from hf_transfer.report import Decision, RunReport
 from hf_transfer.run_folder import OUTPUTS, prepare_run_folder, write_outputs
 from hf_transfer.training.arguments import build_training_arguments, planned_arguments, wants_batch_size
 from hf_transfer.training.rates import plan_rates
-from hf_transfer.training.session import build_trainer, mix_with_pretrained, save_model, train
+from hf_transfer.training.session import build_trainer, mix_with_pretrained, planned_visits, save_model, train
 from hf_transfer.training.wise_ft import backbone_state
 
 
@@ -73,8 +74,10 @@ def finetune(config: FinetuneConfig) -> RunReport | None:
         rates = plan_rates(config, data, checkpoint)
     with clock.stage("training"):
         args = build_training_arguments(config, rates.backbone)
-        trainer = build_trainer(config, data, checkpoint, args, augmentation, rates, compute_metrics)
-        decisions = decide(config, data, checkpoint, args, augmentation, trainer, rates, pixels.reason)
+        visits = planned_visits(args, len(data.train))
+        pictures = decode_once(config, data, checkpoint.image_processor, augmentation, args.seed, visits)
+        trainer = build_trainer(config, data, checkpoint, args, augmentation, rates, compute_metrics, pictures)
+        decisions = decide(config, data, checkpoint, args, augmentation, trainer, rates, pixels.reason, pictures)
         decisions = (license_decision(verdict), *decisions)
         if args.should_save:
             _print_start(decisions, (*verdict.notes, *data.notes, *checkpoint.notes))
@@ -102,7 +105,7 @@ def finetune(config: FinetuneConfig) -> RunReport | None:
         checkpoint=checkpoint_facts(checkpoint),
         decisions=decisions,
         history=outcome.history,
-        training=training_facts(outcome),
+        training=training_facts(outcome, pictures),
         evaluation={split: dataclasses.asdict(result) for split, result in evaluation.items()},
         seconds=clock.seconds,
         outputs=OUTPUTS,

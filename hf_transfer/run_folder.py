@@ -10,7 +10,6 @@ from pathlib import Path
 
 from hf_transfer.config import FinetuneConfig
 from hf_transfer.errors import UserError
-from hf_transfer.evaluation.curves import plot_curves, write_history_csv
 from hf_transfer.report import RunReport, write_json
 
 OUTPUTS = {
@@ -54,6 +53,9 @@ def prepare_run_folder(config: FinetuneConfig, folder: Path) -> None:
 
 def write_outputs(report: RunReport, folder: Path) -> None:
     """Writes history, curves, metrics and, last of all, `run.json`, whose presence says that the run is finished."""
+    # Only now, when the run is over: matplotlib takes half a second that the first step need not wait for.
+    from hf_transfer.evaluation.curves import plot_curves, write_history_csv
+
     write_history_csv(report.history, folder / OUTPUTS["history"])
     arguments = report.training_arguments
     plot_curves(

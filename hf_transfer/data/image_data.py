@@ -37,6 +37,8 @@ class ImageData:
     """The commit of a Hub data set."""
     notes: tuple[str, ...] = field(default=())
     """What was noticed or decided on the way, a sentence each."""
+    content_hashes: dict[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
+    """For each split, the SHA-256 of each picture's file, row by row."""
 
     def split(self, name: str) -> datasets.Dataset:
         """Returns the split called `train`, `validation` or `test`."""

@@ -28,30 +28,44 @@ class ImageClassificationDataset(Dataset):
         seed (`int`, *optional*):
             Seed of random transforms. The random numbers of a visit then depend on the seed and the visit alone, not
             on workers, processes or what ran before; `None` where the transform draws none.
+        pictures (`Callable`, *optional*):
+            Returns the picture of a row for the transform; by default it is opened anew at each visit.
     """
 
-    def __init__(self, split: datasets.Dataset, transform: Callable[[Image.Image], torch.Tensor], seed: int | None):
+    def __init__(
+        self,
+        split: datasets.Dataset,
+        transform: Callable[[Any], torch.Tensor],
+        seed: int | None,
+        pictures: Callable[[int], Any] | None = None,
+    ):
         self.split = split
         self.transform = transform
         self.seed = seed
+        self.pictures = self._open if pictures is None else pictures
+        self.labels = np.asarray(split["label"], dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self.split)
 
     def __getitem__(self, visit: int) -> dict[str, Any]:
-        row = self.split[visit % len(self.split)]
-        image = to_rgb(row["image"])
-        pixel_values = self.transform(image) if self.seed is None else self._with_own_randomness(image, visit)
-        return {"pixel_values": pixel_values, "labels": row["label"], "visit": visit}
+        row = visit % len(self.split)
+        picture = self.pictures(row)
+        pixel_values = self.transform(picture) if self.seed is None else self._with_own_randomness(picture, visit)
+        return {"pixel_values": pixel_values, "labels": int(self.labels[row]), "visit": visit}
 
-    def _with_own_randomness(self, image: Image.Image, visit: int) -> torch.Tensor:
-        # torchvision v2 draws from torch's global generator, and some transforms from Python's.
+    def _open(self, row: int) -> Image.Image:
+        return to_rgb(self.split[row]["image"])
+
+    def _with_own_randomness(self, picture: Any, visit: int) -> torch.Tensor:
+        # torchvision v2 draws from torch's global generator, and some transforms from Python's. Only the CPU's is
+        # seeded: `torch.manual_seed` asks after every kind of device, which takes as long as a resize.
         seed = int(np.random.SeedSequence([self.seed or 0, visit]).generate_state(1, np.uint64)[0])
-        python_state = random.getstate()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            random.seed(seed)
-            try:
-                return self.transform(image)
-            finally:
-                random.setstate(python_state)
+        torch_state, python_state = torch.get_rng_state(), random.getstate()
+        torch.default_generator.manual_seed(seed)
+        random.seed(seed)
+        try:
+            return self.transform(picture)
+        finally:
+            torch.set_rng_state(torch_state)
+            random.setstate(python_state)

@@ -17,7 +17,7 @@ _DEEP_GREY = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 _BROKEN = (OSError, SyntaxError, ValueError, TypeError, EOFError, LookupError, RuntimeError, struct.error)
 
 
-def to_rgb(image: bytes | str | Path | dict[str, Any] | Image.Image) -> Image.Image:
+def to_rgb(image: bytes | str | Path | dict[str, Any] | Image.Image, enough: int | None = None) -> Image.Image:
     """Opens a picture and turns it into RGB.
 
     The EXIF orientation is applied; transparent parts become white, as on a page; 16-bit grey is scaled to 8 bits
@@ -26,6 +26,9 @@ def to_rgb(image: bytes | str | Path | dict[str, Any] | Image.Image) -> Image.Im
     Args:
         image (`bytes`, `str`, `Path`, `dict` or `PIL.Image.Image`):
             The file's contents, its path, `{"bytes": ..., "path": ...}` as `datasets` stores it, or an opened picture.
+        enough (`int`, *optional*):
+            Shorter side, in pixels, that is wanted. A JPEG of four times that or more may then be decoded at a half,
+            a quarter or an eighth of its size, but no smaller than twice what is wanted.
 
     Returns:
         `PIL.Image.Image`: in mode `RGB`.
@@ -38,6 +41,9 @@ def to_rgb(image: bytes | str | Path | dict[str, Any] | Image.Image) -> Image.Im
     source, name = _source(image)
     try:
         with Image.open(source) as opened:
+            if enough is not None:
+                shorter = min(opened.size)
+                opened.draft(None, (2 * enough * opened.width // shorter, 2 * enough * opened.height // shorter))
             return _convert(opened)
     except FileNotFoundError as error:
         raise UserError(f"The picture {name} does not exist.") from error
@@ -47,6 +53,16 @@ def to_rgb(image: bytes | str | Path | dict[str, Any] | Image.Image) -> Image.Im
             f"The picture {name} cannot be read: {error}",
             hint="remove or replace the file; a picture that cannot be read is never replaced by a blank one",
         ) from error
+
+
+def picture_size(image: dict[str, Any]) -> tuple[int, int] | None:
+    """Returns width and height by the file's head, as it lies there; `None` for one that cannot be read."""
+    source, _ = _source(image)
+    try:
+        with Image.open(source) as opened:
+            return opened.size
+    except (*_BROKEN, Image.DecompressionBombError):
+        return None
 
 
 def _source(image: bytes | str | Path | dict[str, Any]) -> tuple[Any, str]:

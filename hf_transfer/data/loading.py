@@ -72,6 +72,7 @@ def load_image_data(config: FinetuneConfig) -> ImageData:
         split_methods=methods,
         fingerprint=dataset_fingerprint(names, {split: (chosen[split], numbers[split]) for split in SPLIT_NAMES}),
         revision=revision,
+        content_hashes={split: tuple(chosen[split]) for split in SPLIT_NAMES},
         notes=(*notes, *limited, *_missing_classes(numbers, names, methods), *_overlaps(chosen)),
     )
 

@@ -1,25 +1,25 @@
 """From an RGB picture to a tensor: exactly the processor's for evaluation, varied for training.
 
-Knows augmentation policies and the order of the steps. What the processor does is measured in
-`hf_transfer.data.processor_facts`; mixing of pictures with each other is in `hf_transfer.data.mixing`.
+Knows augmentation policies and the order of the steps. The steps are in `hf_transfer.data.pixel_steps`; what the
+processor does is measured in `hf_transfer.data.processor_facts`; mixing of pictures with each other is in
+`hf_transfer.data.mixing`.
 """
 
 import dataclasses
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from PIL import Image
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional
 from transformers import BaseImageProcessor
 
-from hf_transfer.data.processor_facts import ProcessorFacts, processor_facts
+from hf_transfer.data.pixel_steps import ColourJitter, FrameCrop, Picture, PixelMap
+from hf_transfer.data.processor_facts import processor_facts
 from hf_transfer.errors import UserError
 
-Transform = Callable[[Image.Image], torch.Tensor]
+Transform = Callable[[Picture], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -106,13 +106,18 @@ def resolve_augmentation(
     return dataclasses.replace(POLICIES[policy], **{name: value for name, value in given.items() if value is not None})
 
 
+def varies(settings: AugmentationSettings) -> bool:
+    """Tells whether a training picture looks different from visit to visit, mixing aside."""
+    return dataclasses.replace(settings, mixup=0.0, cutmix=0.0, policy="none") != POLICIES["none"]
+
+
 class ProcessorTransform:
     """The processor's own call on one picture: what `transformers.pipeline` feeds the model."""
 
     def __init__(self, image_processor: BaseImageProcessor):
         self.image_processor = image_processor
 
-    def __call__(self, image: Image.Image) -> torch.Tensor:
+    def __call__(self, image: Picture) -> torch.Tensor:
         return self.image_processor(images=image, return_tensors="pt")["pixel_values"][0]
 
 
@@ -131,75 +136,30 @@ def build_train_transform(image_processor: BaseImageProcessor, settings: Augment
             What to vary; mixup and CutMix are left to the collator.
 
     Returns:
-        `Callable`: turns an RGB picture into a float tensor of shape `(3, height, width)`. It draws from torch's
-        global generator.
+        `Callable`: turns an RGB picture, or its pixels of shape `(height, width, 3)`, into a float tensor of shape
+        `(3, height, width)`. It draws from torch's global generator.
     """
-    only_mixed = dataclasses.replace(settings, mixup=0.0, cutmix=0.0, policy="none") == POLICIES["none"]
-    if only_mixed:
+    if not varies(settings):
         return build_eval_transform(image_processor)
     facts = processor_facts(image_processor)
     interpolation = InterpolationMode(facts.interpolation.name.lower())
     steps: list[Callable] = [FrameCrop(facts, settings.crop_scale, settings.crop_ratio)]
     if settings.flip > 0:
         steps.append(v2.RandomHorizontalFlip(settings.flip))
-    if settings.auto_augment != "none":
-        steps.append(_auto_augment(settings.auto_augment, interpolation, facts.neutral_colour))
+    if settings.auto_augment != "none" or settings.rotation > 0:
+        steps.append(functional.to_pil_image)  # these are several times faster on pictures than on tensors
+        if settings.auto_augment != "none":
+            steps.append(_auto_augment(settings.auto_augment, interpolation, facts.neutral_colour))
+        if settings.rotation > 0:
+            fill = list(facts.neutral_colour)
+            steps.append(v2.RandomRotation(settings.rotation, InterpolationMode.BILINEAR, fill=fill))
+        steps.append(functional.pil_to_tensor)
     if settings.colour_jitter > 0:
-        steps.append(v2.ColorJitter(settings.colour_jitter, settings.colour_jitter, settings.colour_jitter))
-    if settings.rotation > 0:
-        steps.append(v2.RandomRotation(settings.rotation, InterpolationMode.BILINEAR, fill=list(facts.neutral_colour)))
+        steps.append(ColourJitter(settings.colour_jitter))
     steps.append(PixelMap(facts))
     if settings.random_erasing > 0:
         steps.append(v2.RandomErasing(settings.random_erasing))
     return v2.Compose(steps)
-
-
-class FrameCrop:
-    """Cuts a random part of a picture, of the shape that evaluation sees, and resizes it to the processor's size.
-
-    torchvision's `RandomResizedCrop` has one range of shapes for all pictures. A processor that squeezes whole
-    pictures into a square shows the network squeezed things; crops of natural proportions would train it on others
-    than it is judged on. Here the shape follows the processor: that of its output where it keeps proportions, that of
-    the picture where it squeezes.
-
-    Args:
-        facts (`ProcessorFacts`):
-            What the processor does.
-        scale (`tuple[float, float]`):
-            Range of the area, as a share of the largest box of that shape in the picture.
-        ratio (`float`):
-            Factor by which the shape may differ either way.
-    """
-
-    def __init__(self, facts: ProcessorFacts, scale: tuple[float, float], ratio: float):
-        self.facts = facts
-        self.scale = scale
-        self.ratio = ratio
-
-    def __call__(self, image: Image.Image) -> Image.Image:
-        draws = torch.rand(4).tolist()
-        shape = self.facts.width / self.facts.height if self.facts.keeps_aspect else image.width / image.height
-        shape *= math.exp((2 * draws[0] - 1) * math.log(self.ratio))
-        largest_width = min(image.width, image.height * shape)
-        side = math.sqrt(self.scale[0] + draws[1] * (self.scale[1] - self.scale[0]))
-        width = max(1.0, largest_width * side)
-        height = max(1.0, largest_width / shape * side)
-        left, top = draws[2] * (image.width - width), draws[3] * (image.height - height)
-        box = (left, top, min(left + width, image.width), min(top + height, image.height))
-        return image.resize((self.facts.width, self.facts.height), self.facts.interpolation, box=box, reducing_gap=3.0)
-
-
-class PixelMap:
-    """Turns pixels into the numbers that the processor would turn them into, by the line measured for each channel."""
-
-    def __init__(self, facts: ProcessorFacts):
-        self.channels = list(facts.channels)
-        self.gain = torch.tensor(facts.gain).view(3, 1, 1)
-        self.offset = torch.tensor(facts.offset).view(3, 1, 1)
-
-    def __call__(self, image: Image.Image) -> torch.Tensor:
-        pixels = functional.pil_to_tensor(image)[self.channels]
-        return pixels.float().mul_(self.gain).add_(self.offset)
 
 
 def _auto_augment(name: str, interpolation: InterpolationMode, fill: tuple[int, int, int]) -> Callable:

@@ -32,7 +32,7 @@ class VisitedImages(Dataset):
     def __init__(self, pictures: ImageClassificationDataset, split: str):
         self.pictures = pictures
         self.split_name = split
-        self.labels = pictures.split["label"]
+        self.labels = pictures.labels
         self._switches = torch.tensor([1, 0]).share_memory_()
 
     def __len__(self) -> int:

@@ -9,7 +9,6 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-import datasets
 import PIL
 import torchvision
 from transformers import TrainingArguments
@@ -17,9 +16,9 @@ from transformers import TrainingArguments
 from hf_transfer import __version__
 from hf_transfer.cache_folder import cache_folder, parse_size
 from hf_transfer.config import FinetuneConfig
-from hf_transfer.data.fingerprint import content_hashes
 from hf_transfer.data.image_data import ImageData
-from hf_transfer.data.transforms import POLICIES, AugmentationSettings
+from hf_transfer.data.kept_pictures import FORMAT
+from hf_transfer.data.transforms import AugmentationSettings, varies
 from hf_transfer.data.visits import VisitedImages, collate_visits
 from hf_transfer.errors import UserError
 from hf_transfer.models.checkpoint import Checkpoint
@@ -93,8 +92,8 @@ def reason_against(trainer: TransferTrainer, augmentation: AugmentationSettings)
 def _views(config: FinetuneConfig, augmentation: AugmentationSettings) -> int:
     if config.cache_views is not None and config.cache_views < 1:
         raise UserError(f"--cache_views {config.cache_views}", "1 or more", "--cache_views 2")
-    if dataclasses.replace(augmentation, policy="none") == POLICIES["none"]:
-        return 1  # Nothing is drawn: all views are the same.
+    if not varies(augmentation):
+        return 1  # All views are the same.
     return DEFAULT_VIEWS if config.cache_views is None else config.cache_views
 
 
@@ -104,15 +103,16 @@ def _pixel_facts(
     """Returns, by split, everything that pixels follow from."""
     common = {
         "processor": checkpoint.image_processor.to_json_string(),
+        "format": FORMAT,
         "versions": [__version__, torchvision.__version__, PIL.__version__],
     }
     drawn = {"augmentation": dataclasses.asdict(augmentation), "seed": args.seed}
     return {
-        "train": common | drawn | {"pictures": _digest(data.train)},
-        "validation": common | {"pictures": _digest(data.validation)},
+        "train": common | drawn | {"pictures": _digest(data, "train")},
+        "validation": common | {"pictures": _digest(data, "validation")},
     }
 
 
-def _digest(split: datasets.Dataset) -> str:
+def _digest(data: ImageData, split: str) -> str:
     """Returns a hash of the pictures of a split, in their order."""
-    return hashlib.sha256("".join(content_hashes(split)).encode()).hexdigest()
+    return hashlib.sha256("".join(data.content_hashes[split]).encode()).hexdigest()

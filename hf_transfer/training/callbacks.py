@@ -9,6 +9,7 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import ProgressCallback
 
 from hf_transfer.errors import UserError
+from hf_transfer.training.data_wait import DataWait
 
 _SHOWN_METRICS = ("accuracy", "balanced_accuracy", "macro_f1")
 
@@ -16,8 +17,9 @@ _SHOWN_METRICS = ("accuracy", "balanced_accuracy", "macro_f1")
 class EvaluationLineCallback(ProgressCallback):
     """Trainer's progress bar, with one readable line for each evaluation in place of printed dictionaries."""
 
-    def __init__(self):
+    def __init__(self, data_wait: DataWait | None = None):
         super().__init__()
+        self._data_wait = data_wait
         self._train_loss: float | None = None
 
     def on_log(self, args, state, control, logs=None, **kwargs):
@@ -27,7 +29,8 @@ class EvaluationLineCallback(ProgressCallback):
     def on_evaluate(self, args, state, control, metrics=None, **kwargs):
         super().on_evaluate(args, state, control, **kwargs)
         if state.is_world_process_zero and metrics:
-            self._write(evaluation_line(state, metrics, self._train_loss))
+            waited = None if self._data_wait is None else self._data_wait.share_since_last()
+            self._write(evaluation_line(state, metrics, self._train_loss, waited))
 
     def _write(self, line: str) -> None:
         if self.training_bar is not None:
@@ -52,8 +55,8 @@ class PlainEvaluationLineCallback(EvaluationLineCallback):
         pass
 
 
-def evaluation_line(state, metrics: dict[str, float], train_loss: float | None) -> str:
-    """Returns the line shown after an evaluation: epoch, step, losses and the main metrics on validation data."""
+def evaluation_line(state, metrics: dict[str, float], train_loss: float | None, waited: float | None = None) -> str:
+    """Returns the line shown after an evaluation: where the run is, losses, main metrics, the wait for pictures."""
     parts = [f"epoch {state.epoch or 0:5.2f}/{state.num_train_epochs}", f"step {state.global_step}/{state.max_steps}"]
     if train_loss is not None:
         parts.append(f"train loss {train_loss:.4f}")
@@ -63,6 +66,8 @@ def evaluation_line(state, metrics: dict[str, float], train_loss: float | None) 
         for name in _SHOWN_METRICS
         if f"eval_{name}" in metrics
     ]
+    if waited is not None:
+        parts.append(f"waited for pictures {waited:.0%}")
     return "  ".join(parts)
 
 

@@ -18,9 +18,9 @@ def refuse_unsupported(trainer: Any) -> None:
             "--ema averages whole weights, which FSDP and DeepSpeed cut into pieces.",
             hint="a multi-GPU (DDP) configuration of accelerate, or leave --ema out",
         )
-    _refuse_unsaved_shards(trainer)
     strategy = trainer.unfreezing.unfreezing.strategy
     if not trainer.unfreezing.unfreezing.changes():
+        _refuse_unsaved_shards(trainer)
         return
     if trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled:
         name = "DeepSpeed" if trainer.is_deepspeed_enabled else "FSDP"

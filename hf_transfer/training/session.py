@@ -18,14 +18,10 @@ from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from hf_transfer.config import FinetuneConfig
+from hf_transfer.data.decode_once import TrainingInput
 from hf_transfer.data.image_data import ImageData
-from hf_transfer.data.image_dataset import ImageClassificationDataset
 from hf_transfer.data.mixing import MixingCollator, collate_images
-from hf_transfer.data.transforms import (
-    AugmentationSettings,
-    build_eval_transform,
-    build_train_transform,
-)
+from hf_transfer.data.transforms import AugmentationSettings
 from hf_transfer.errors import UserError, nearest
 from hf_transfer.models.checkpoint import Checkpoint
 from hf_transfer.training.arguments import EARLY_STOPPING_PATIENCE
@@ -53,6 +49,13 @@ from hf_transfer.training.trainer import TransferTrainer
 from hf_transfer.training.wise_ft import ChosenAlpha, choose_alpha
 
 
+def planned_visits(args: TrainingArguments, num_images: int) -> float:
+    """Returns how often a training picture is going to be looked at."""
+    if args.max_steps <= 0:
+        return args.num_train_epochs
+    return args.max_steps * args.train_batch_size * args.gradient_accumulation_steps * args.world_size / num_images
+
+
 @dataclass(frozen=True)
 class TrainingOutcome:
     """What a training left behind, in numbers."""
@@ -64,6 +67,8 @@ class TrainingOutcome:
     best_metric: float | None
     stopped_early: bool
     resumed_from: str | None
+    data_wait_share: float | None
+    """Share of the time of steps that went by in waiting for pictures; of this start's steps, if it was resumed."""
     wise_ft_alpha: float | None = None
     """The share of the fine-tuned weights in the mixture, where one was asked for."""
     cache: tuple[dict[str, Any], ...] = ()
@@ -78,6 +83,7 @@ def build_trainer(
     augmentation: AugmentationSettings,
     rates: LearningRates,
     compute_metrics: Callable,
+    pictures: TrainingInput,
 ) -> TransferTrainer:
     """Puts data, checkpoint and arguments into a `TransferTrainer`."""
     if args.activation_checkpointing and not checkpoint.model.supports_gradient_checkpointing:
@@ -86,7 +92,6 @@ def build_trainer(
             hint="leave it out, or a smaller --per_device_train_batch_size with --gradient_accumulation_steps",
         )
     _check_best_metric(args, compute_metrics, len(data.label_names))
-    processor = checkpoint.image_processor
     groups = planned_groups(config, checkpoint)
     decay = plan_layer_decay(config.layer_decay, config.strategy, checkpoint.model).per_group(len(groups))
     weights = balanced_class_weights(data.class_counts("train")) if config.class_weights == "balanced" else None
@@ -94,11 +99,9 @@ def build_trainer(
         model=checkpoint.model,
         args=args,
         data_collator=collate_images,
-        train_dataset=ImageClassificationDataset(
-            data.train, build_train_transform(processor, augmentation), seed=args.seed
-        ),
-        eval_dataset=ImageClassificationDataset(data.validation, build_eval_transform(processor), seed=None),
-        processing_class=processor,
+        train_dataset=pictures.train,
+        eval_dataset=pictures.validation,
+        processing_class=checkpoint.image_processor,
         compute_metrics=compute_metrics,
         callbacks=[
             FiniteLossCallback(),
@@ -116,8 +119,9 @@ def build_trainer(
         run_identity=run_identity(config, data, checkpoint, args, rates, augmentation),
     )
     attach_cache(trainer, config, data, checkpoint, augmentation)
+    wait = trainer.data_wait
     trainer.remove_callback(PrinterCallback if args.disable_tqdm else ProgressCallback)
-    trainer.add_callback(PlainEvaluationLineCallback() if args.disable_tqdm else EvaluationLineCallback())
+    trainer.add_callback(PlainEvaluationLineCallback(wait) if args.disable_tqdm else EvaluationLineCallback(wait))
     return trainer
 
 
@@ -164,6 +168,7 @@ def train(trainer: TransferTrainer, args: TrainingArguments, find_batch_size: bo
         stopped_early=state.global_step < state.max_steps,
         resumed_from=None if resume is None else str(resume),
         cache=() if trainer.prefix is None else tuple(trainer.prefix.facts),
+        data_wait_share=trainer.data_wait.share,
     )
 
 

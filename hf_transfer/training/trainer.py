@@ -22,6 +22,7 @@ from hf_transfer.data.visits import VisitedImages
 from hf_transfer.models.layer_groups import LayerGroup
 from hf_transfer.training.averaging import WeightAverage
 from hf_transfer.training.checkpoints import SaveAfterEpochCallback
+from hf_transfer.training.data_wait import DataWait
 from hf_transfer.training.ddp import settle_unused
 from hf_transfer.training.limits import refuse_unsupported
 from hf_transfer.training.loss import classification_loss
@@ -102,13 +103,13 @@ class TransferTrainer(ResumableTrainer):
         self.unfreezing = ProgressiveUnfreezeCallback(self, unfreezing, self.groups, never_learns)
         # First of all callbacks, so that the others see a step as it is going to be.
         self.callback_handler.callbacks.insert(0, self.unfreezing)
+        self.data_wait = DataWait()
+        self.add_callback(self.data_wait)
         self.add_callback(SaveAfterEpochCallback(self))
         if average is not None:
             self.add_callback(average)
         self.unfreezing.open(unfreezing.first_open(len(self.groups)))
         refuse_unsupported(self)
-
-    # Data
 
     def _get_train_sampler(self, train_dataset=None):
         dataset = self.train_dataset if train_dataset is None else train_dataset
@@ -122,7 +123,7 @@ class TransferTrainer(ResumableTrainer):
         """Tells the sampler its epoch before Trainer skips the batches that a resumed run has seen.
 
         Trainer skips first, and in several processes accelerate 1.15 does not pass the epoch through the loader that
-        skips, so that a resumed epoch would replay the first one. Removable when
+        skips: a resumed epoch would replay the first one. Removable when
         `tests/data/test_sampling.py::test_set_epoch_after_skipping_arrives_in_one_process_only` fails.
         """
         kwargs["train_dataloader"].set_epoch(kwargs["epoch"])
@@ -136,6 +137,11 @@ class TransferTrainer(ResumableTrainer):
             return super().get_train_dataloader()
         finally:
             self.data_collator = evaluation_collator
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any):
+        """Measures how long a step waits for its images."""
+        with self.data_wait.fetching():
+            return super().get_batch_samples(*args, **kwargs)
 
     def _prepare_inputs(self, inputs):
         inputs = super()._prepare_inputs(inputs)

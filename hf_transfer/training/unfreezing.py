@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from torch import nn
-from transformers import PreTrainedModel, Trainer, TrainerCallback
+from transformers import PreTrainedModel, SchedulerType, Trainer, TrainerCallback
 
 from hf_transfer.errors import UserError
 from hf_transfer.models.head import find_head
@@ -17,7 +17,7 @@ from hf_transfer.models.layer_groups import LayerGroup, layer_groups
 from hf_transfer.models.two_groups import backbone_and_head
 from hf_transfer.training.ddp import rebuild_gradient_reduction
 from hf_transfer.training.frozen import frozen_modules, open_groups
-from hf_transfer.training.schedule import Schedule
+from hf_transfer.training.schedule import SHAPES, Schedule
 from hf_transfer.training.strategies import RunLength, Unfreezing, judged_evaluations, plateaus
 
 # Strategies for which backbone and head are groups enough.
@@ -135,6 +135,9 @@ class ProgressiveUnfreezeCallback(TrainerCallback):
         # Trainer may have wrapped the model while more, or fewer, parameters required gradients.
         if self.apply(state.global_step):
             rebuild_gradient_reduction(self.trainer.model_wrapped, self.trainer.accelerator)
+        if SchedulerType(args.lr_scheduler_type).value in SHAPES:
+            # A finished run that is made longer goes on at the rate of the longer one, not at the end of the shorter.
+            self._refresh_rates(state.global_step)
 
     def on_step_begin(self, args, state, control, **kwargs):
         before = self._open or ()

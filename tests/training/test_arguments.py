@@ -1,6 +1,7 @@
 """Defaults in layers: Trainer's, ours, the strategy's, the user's."""
 
 import pytest
+import torch
 
 from hf_transfer.config import FinetuneConfig
 from hf_transfer.errors import UserError
@@ -50,3 +51,16 @@ def test_push_to_hub_is_refused_with_a_way_out():
 def test_output_dir_is_named_after_model_data_and_strategy():
     named = planned_arguments(FinetuneConfig(model="facebook/convnext-tiny-224", dataset="a/b c.tar", strategy="full"))
     assert named["output_dir"] == "runs/convnext-tiny-224-b-c-full"
+
+
+@pytest.mark.parametrize(("avx512_bf16", "amx"), [(True, False), (False, True), (False, False)])
+def test_bf16_on_a_processor_that_has_it(avx512_bf16: bool, amx: bool, monkeypatch: pytest.MonkeyPatch, tmp_path):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    on_cpu = {"output_dir": str(tmp_path), "use_cpu": True}
+    args = build_training_arguments(config(training=on_cpu), 1e-3)
+    assert args.bf16 is (avx512_bf16 or amx)
+    assert args.mixed_precision == ("bf16" if avx512_bf16 or amx else "no")
+    assert build_training_arguments(config(training=on_cpu | {"bf16": False}), 1e-3).mixed_precision == "no"
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    assert "bf16" not in planned_arguments(config(training=on_cpu))

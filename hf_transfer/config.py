@@ -13,6 +13,7 @@ Granularity = Literal["auto", "stage", "block"]
 AugmentationPolicy = Literal["none", "light", "strong"]
 AutoAugment = Literal["none", "randaugment", "trivialaugment"]
 Proportions = Literal["auto", "checkpoint", "keep"]
+HeadSolver = Literal["sgd", "lbfgs"]
 Switch = Literal["auto", "on", "off"]
 Use = Literal["research", "commercial"]
 
@@ -187,6 +188,14 @@ class FinetuneConfig:
     )
     channels_last: Switch = field(
         default="auto", metadata={"help": "Memory layout of convolutions; `auto` turns it on where it helps."}
+    )
+
+    head_solver: HeadSolver = field(
+        default="sgd",
+        metadata={
+            "help": "For `feature-extraction`: `sgd` trains the head step by step, `lbfgs` solves for it in one go on "
+            "the kept features."
+        },
     )
 
     # What is computed once

@@ -24,6 +24,7 @@ from hf_transfer.errors import UserError
 from hf_transfer.models.checkpoint import Checkpoint
 from hf_transfer.training.prefix_build import CacheSettings
 from hf_transfer.training.prefix_cache import PrefixCache
+from hf_transfer.training.solved_start import SolvedHeadCallback
 from hf_transfer.training.trainer import TransferTrainer
 
 DEFAULT_VIEWS = 2
@@ -42,6 +43,7 @@ def attach_cache(
     Raises:
         UserError: for options that cannot be, and where `--cache on` cannot be had.
     """
+    _check_solver(config, trainer)
     views = _views(config, augmentation)
     limit = parse_size(config.cache_limit)
     if config.cache == "off" or config.strategy in ("full", "scratch"):
@@ -49,9 +51,11 @@ def attach_cache(
             raise UserError(f"--cache on: --strategy {config.strategy} has no frozen layers.", hint="--cache auto")
         return
     against = reason_against(trainer, augmentation)
+    solved = config.head_solver == "lbfgs"
     if against is not None:
-        if config.cache == "on":
-            raise UserError(f"--cache on: {against}.", hint="--cache auto runs without a cache where it has to")
+        if config.cache == "on" or solved:
+            asked = "--head_solver lbfgs" if solved else "--cache on"
+            raise UserError(f"{asked}: {against}.", hint="--head_solver sgd and --cache auto do without")
         if trainer.args.should_save:
             print(f"no cache: {against}", flush=True)
         return
@@ -62,7 +66,7 @@ def attach_cache(
         "validation": VisitedImages(validation, "validation"),
     }
     settings = CacheSettings(
-        mode=config.cache,
+        mode="on" if solved else config.cache,
         views=views,
         folder=cache_folder(config.cache_dir) / "features",
         limit=limit,
@@ -73,6 +77,9 @@ def attach_cache(
     trainer.data_collator = collate_visits
     trainer.prefix = PrefixCache(trainer, settings, splits)
     trainer.add_callback(trainer.prefix)
+    if solved:
+        trainer.solved_head = SolvedHeadCallback(trainer)
+        trainer.add_callback(trainer.solved_head)
 
 
 def reason_against(trainer: TransferTrainer, augmentation: AugmentationSettings) -> str | None:
@@ -87,6 +94,24 @@ def reason_against(trainer: TransferTrainer, augmentation: AugmentationSettings)
     if int(os.environ.get("LOCAL_WORLD_SIZE", "1")) < args.world_size:
         return "several machines do not share a disk"
     return None
+
+
+def _check_solver(config: FinetuneConfig, trainer: TransferTrainer) -> None:
+    """Refuses what a head that is solved in one go cannot have."""
+    if config.head_solver == "sgd":
+        return
+    if config.strategy != "feature-extraction":
+        raise UserError(
+            f"--head_solver lbfgs: --strategy {config.strategy} trains more than the head.",
+            hint="--strategy feature-extraction, or --head_solver sgd",
+        )
+    steps = {
+        "--cache off": config.cache == "off",
+        "--ema": config.ema is not None,
+        "--label_smoothing_factor": bool(trainer.args.label_smoothing_factor),
+    }
+    for option in (name for name, given in steps.items() if given):
+        raise UserError(f"--head_solver lbfgs and {option} exclude each other.", hint=f"leave {option} out")
 
 
 def _views(config: FinetuneConfig, augmentation: AugmentationSettings) -> int:

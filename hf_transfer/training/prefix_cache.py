@@ -78,6 +78,19 @@ class PrefixCache(TrainerCallback):
         for visited in self.splits.values():
             visited.show(pixels=True, views=None)
 
+    # What is kept
+
+    @property
+    def views(self) -> int:
+        """How many views of each training picture are kept in this phase."""
+        return self._views or 1
+
+    def kept(self, split: str) -> torch.Tensor | None:
+        """Returns the rows of a split, of shape `(num_rows, ...)`; `None` unless a single input is kept of each."""
+        if self._cached is None or len(self._cached.stores[split].tensors) != 1:
+            return None
+        return self._cached.stores[split].tensors[0]
+
     # Batches
 
     def forward(self, model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:

@@ -60,8 +60,9 @@ class ResumableTrainer(Trainer):
         return started
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
-        if self.state.global_step >= self.state.max_steps:
-            # A finished run: where `max_steps` ends within an epoch, Trainer would take another step.
+        if self.state.global_step >= self.state.max_steps or self.control.should_training_stop:
+            # A finished run: where `max_steps` ends within an epoch, Trainer would take another step, as it would
+            # where a callback has nothing left to train.
             self.control.should_training_stop = True
             return
         super()._run_epoch(*args, **kwargs)

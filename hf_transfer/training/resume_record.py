@@ -25,6 +25,7 @@ OPTIONS = (
     "l2_sp",
     "ema",
     "cache",
+    "head_solver",
     "cache_views",
     "keep_head",
     "head_dropout",

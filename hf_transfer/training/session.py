@@ -71,6 +71,8 @@ class TrainingOutcome:
     """Share of the time of steps that went by in waiting for pictures; of this start's steps, if it was resumed."""
     wise_ft_alpha: float | None = None
     """The share of the fine-tuned weights in the mixture, where one was asked for."""
+    solved_head: dict[str, float] | None = None
+    """Strength, validation score and seconds of a head that was solved in one go."""
     cache: tuple[dict[str, Any], ...] = ()
     """For each phase, whether frozen layers were computed once, and why not."""
 
@@ -165,8 +167,9 @@ def train(trainer: TransferTrainer, args: TrainingArguments, find_batch_size: bo
         epochs=float(state.epoch or 0.0),
         best_step=state.best_global_step,
         best_metric=None if state.best_metric is None else float(state.best_metric),
-        stopped_early=state.global_step < state.max_steps,
+        stopped_early=state.global_step < state.max_steps and trainer.solved_head is None,
         resumed_from=None if resume is None else str(resume),
+        solved_head=None if trainer.solved_head is None else trainer.solved_head.facts,
         cache=() if trainer.prefix is None else tuple(trainer.prefix.facts),
         data_wait_share=trainer.data_wait.share,
     )

@@ -30,6 +30,7 @@ from hf_transfer.training.parameter_groups import NO_DECAY_SUFFIX, build_paramet
 from hf_transfer.training.prefix_cache import PrefixCache
 from hf_transfer.training.resumable import ResumableTrainer
 from hf_transfer.training.schedule import SHAPES
+from hf_transfer.training.solved_start import SolvedHeadCallback
 from hf_transfer.training.strategies import RunLength, Unfreezing
 from hf_transfer.training.unfreezing import ProgressiveUnfreezeCallback, default_groups
 from hf_transfer.training.weights import reload_weights
@@ -93,6 +94,7 @@ class TransferTrainer(ResumableTrainer):
         self.average = average
         self.run_identity = dict(run_identity or {})
         self.prefix: PrefixCache | None = None
+        self.solved_head: SolvedHeadCallback | None = None
         self.steps_per_epoch = 1
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         nn.Module.to(model, memory_format=self.memory_format)
@@ -190,8 +192,6 @@ class TransferTrainer(ResumableTrainer):
     def floating_point_ops(self, inputs: dict[str, torch.Tensor | Any]) -> int:
         """Counts nothing for a batch without pixels, whose frozen layers do not run."""
         return super().floating_point_ops(inputs) if "pixel_values" in inputs else 0
-
-    # Evaluation
 
     def evaluation_loop(self, *args: Any, **kwargs: Any):
         """Evaluates the averaged weights where there are such."""

@@ -4,8 +4,8 @@ Usage:
     HF_TRANSFER_ASSETS=path/to/assets python benchmarks/step.py
 
 Ours and the bare loop train the same network on the same batches, which lie ready in memory, with the same optimizer
-and clipping; the bare loop has no schedule, no callbacks and no log. The first step of each is left out. CPU seconds in one thread, medians of interleaved
-rounds. Writes `benchmarks/results/step.md`.
+and clipping; the bare loop has no schedule, no callbacks and no log. The first step of each is left out. CPU time in
+one thread, medians of interleaved rounds. Writes `benchmarks/results/step.md`.
 """
 
 import os
@@ -27,7 +27,7 @@ from hf_transfer.environment import hardware, package_versions
 from hf_transfer.training.trainer import TransferTrainer
 
 TABLE = Path(__file__).parent / "results" / "step.md"
-CHECKPOINTS = {"mobilenet_v1_0.25_128": 128, "vit_tiny_patch16_224": 224}
+CHECKPOINTS = {"mobilenet_v1_0.25_128": 128, "mobilenet_v1_0.5_160": 160}
 ROUNDS, STEPS, BATCH = 3, 6, 16
 ADAMW = {"fused": {"fused": True}, "foreach": {"foreach": True}, "a loop": {"foreach": False}}
 

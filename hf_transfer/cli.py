@@ -23,6 +23,7 @@ commands:
   evaluate  measure a saved model on a data set
   predict   name the classes of pictures
   inspect   list the layer groups of a checkpoint, with their learning rates
+  license   check the licences of a checkpoint, its bases and a data set for a use
 
 `hf-transfer COMMAND --help` lists the options of a command; `hf-transfer --version` says which version this is."""
 
@@ -136,9 +137,16 @@ def _inspect(argv: Sequence[str]) -> int:
     return inspect_command(argv)
 
 
+def _license(argv: Sequence[str]) -> int:
+    from hf_transfer.publishing.license_command import license_command
+
+    return license_command(argv)
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "train": _train,
     "evaluate": _evaluate,
     "predict": _predict,
     "inspect": _inspect,
+    "license": _license,
 }

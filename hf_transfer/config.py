@@ -14,6 +14,7 @@ AugmentationPolicy = Literal["none", "light", "strong"]
 AutoAugment = Literal["none", "randaugment", "trivialaugment"]
 Proportions = Literal["auto", "checkpoint", "keep"]
 Switch = Literal["auto", "on", "off"]
+Use = Literal["research", "commercial"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,18 +100,6 @@ class FinetuneConfig:
         default=None, metadata={"help": "CutMix's alpha, in place of the policy's own; 0 turns it off."}
     )
 
-    # What is kept between epochs and runs
-    decoded_cache: Switch = field(
-        default="auto",
-        metadata={"help": "Decode each picture once and keep it; `auto` where it is looked at more than once."},
-    )
-    cache_dir: str | None = field(
-        default=None, metadata={"help": "Folder of what can be computed again; by default beside the Hub's cache."}
-    )
-    cache_limit: str | None = field(
-        default=None, metadata={"help": "Disk space that each kind of cache may take, such as 500MB; 20GB by default."}
-    )
-
     # The training
     strategy: Strategy = field(
         default="feature-extraction",
@@ -192,6 +181,52 @@ class FinetuneConfig:
     )
     channels_last: Switch = field(
         default="auto", metadata={"help": "Memory layout of convolutions; `auto` turns it on where it helps."}
+    )
+
+    # What is computed once
+    decoded_cache: Switch = field(
+        default="auto",
+        metadata={"help": "Decode each picture once and keep it; `auto` where it is looked at more than once."},
+    )
+    cache: Switch = field(
+        default="auto",
+        metadata={
+            "help": "Compute what lies below the lowest learning layer once for each picture and view, and train on "
+            "what was kept; `auto` where pictures are seen often enough for it."
+        },
+    )
+    cache_views: int | None = field(
+        default=None, metadata={"help": "How many augmented views of each training picture are kept; 2 by default."}
+    )
+    cache_dir: str | None = field(
+        default=None, metadata={"help": "Folder of what can be computed again; by default beside the Hub's cache."}
+    )
+    cache_limit: str | None = field(
+        default=None, metadata={"help": "Disk space that each kind of cache may take, such as 500MB; 20GB by default."}
+    )
+    keep_cache: bool = field(
+        default=True, metadata={"help": "Leave what was computed for the next run; the oldest goes first."}
+    )
+
+    # The licences
+    use: Use | None = field(
+        default=None,
+        metadata={"help": "What the model is for; a commercial use that is not known to be allowed stops the run."},
+    )
+    data_license: str | None = field(
+        default=None,
+        metadata={"help": "Licence of pictures on this disk, by your own word; `own` where they are yours."},
+    )
+    license_override: list[str] | None = field(
+        default=None,
+        metadata={"help": "Your word on the licence of a work, such as `owner/model=apache-2.0`; needs evidence."},
+    )
+    license_evidence: list[str] | None = field(
+        default=None, metadata={"help": "For each --license_override a link, or a file such as a letter."}
+    )
+    data_license_report_only: bool = field(
+        default=False,
+        metadata={"help": "Show the licences of data, but do not take them to bind the model."},
     )
 
     # The results

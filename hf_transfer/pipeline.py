@@ -25,6 +25,7 @@ from hf_transfer.evaluation.evaluator import Evaluation, evaluate_model
 from hf_transfer.evaluation.metrics import ClassificationMetrics
 from hf_transfer.facts import checkpoint_facts, config_facts, data_facts, training_facts
 from hf_transfer.models.checkpoint import load_checkpoint
+from hf_transfer.publishing.license_check import check_run, license_decision
 from hf_transfer.report import Decision, RunReport
 from hf_transfer.run_folder import OUTPUTS, prepare_run_folder, write_outputs
 from hf_transfer.training.arguments import build_training_arguments, planned_arguments, wants_batch_size
@@ -53,6 +54,8 @@ def finetune(config: FinetuneConfig) -> RunReport | None:
     augmentation = resolve_augmentation(
         config.augmentation, config.auto_augment, config.random_erasing, config.mixup, config.cutmix
     )
+    with clock.stage("licences"):
+        verdict = check_run(config)
     with clock.stage("data"):
         data = load_image_data(config)
         compute_metrics = ClassificationMetrics(data.label_names, config.metrics or ())
@@ -75,8 +78,9 @@ def finetune(config: FinetuneConfig) -> RunReport | None:
         pictures = decode_once(config, data, checkpoint.image_processor, augmentation, args.seed, visits)
         trainer = build_trainer(config, data, checkpoint, args, augmentation, rates, compute_metrics, pictures)
         decisions = decide(config, data, checkpoint, args, augmentation, trainer, rates, pixels.reason, pictures)
+        decisions = (license_decision(verdict), *decisions)
         if args.should_save:
-            _print_start(decisions, (*data.notes, *checkpoint.notes))
+            _print_start(decisions, (*verdict.notes, *data.notes, *checkpoint.notes))
         start = backbone_state(checkpoint.model, checkpoint.head_parameter_names) if config.wise_ft else {}
         outcome = train(trainer, args, find_batch_size=wants_batch_size(config))
         if config.wise_ft:
@@ -85,6 +89,8 @@ def finetune(config: FinetuneConfig) -> RunReport | None:
     with clock.stage("saving"):
         save_model(trainer, folder / OUTPUTS["model"])
         trainer.accelerator.wait_for_everyone()
+        if not config.keep_cache:
+            pictures.discard()
     if not args.should_save:
         return None
     with clock.stage("evaluation"):
@@ -105,6 +111,7 @@ def finetune(config: FinetuneConfig) -> RunReport | None:
         evaluation={split: dataclasses.asdict(result) for split, result in evaluation.items()},
         seconds=clock.seconds,
         outputs=OUTPUTS,
+        license=dataclasses.asdict(verdict),
     )
     write_outputs(report, folder)
     _print_results(report, evaluation, folder)

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import yaml
+
 LARGE_FILES = (".safetensors", ".bin", ".parquet", ".zip", ".tar")
 
 
@@ -50,6 +52,15 @@ class Repository:
 def git_oid(content: bytes) -> str:
     """Returns the id that git gives a file."""
     return hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest()
+
+
+def card_metadata(files: Mapping[str, bytes]) -> dict | None:
+    """Returns what stands at the top of a repository's card, as the Hub shows it even where the files are gated."""
+    parts = files.get("README.md", b"").decode().split("---\n")
+    try:
+        return yaml.safe_load(parts[1]) if len(parts) > 2 else None
+    except yaml.YAMLError:
+        return None
 
 
 def tree_entry(path: str, content: bytes) -> dict:

@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
-from tests.hub_repository import LARGE_FILES, Repository, git_oid, tree_entry
+from tests.hub_repository import LARGE_FILES, Repository, card_metadata, git_oid, tree_entry
 
 LAST_MODIFIED = "2026-01-01T00:00:00.000Z"
 
@@ -195,7 +195,11 @@ class _Handler(BaseHTTPRequestHandler):
                 "likes": 0,
                 "lastModified": LAST_MODIFIED,
                 "createdAt": LAST_MODIFIED,
-                "siblings": [{"rfilename": path} for path in sorted(repository.commits[commit])],
+                "cardData": card_metadata(repository.commits[commit]),
+                "siblings": [
+                    {"rfilename": path, "size": len(content)}
+                    for path, content in sorted(repository.commits[commit].items())
+                ],
             }
         )
 

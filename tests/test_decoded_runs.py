@@ -76,6 +76,13 @@ def test_a_continued_run_may_change_its_mind(project: Path, whole, tmp_path: Pat
     assert_same(weights, whole[1])
 
 
+def test_nothing_is_left_where_the_user_says_so(project: Path, tmp_path: Path):
+    options = ["--num_train_epochs", "2", "--cache_dir", str(tmp_path / "cache"), "--keep_cache", "false"]
+    report, _ = run(project, tmp_path / "run", *options)
+    assert report["training"]["pictures"]["decoded"] == "once"
+    assert not list((tmp_path / "cache" / "decoded").glob("*/*"))
+
+
 def test_a_cache_limit_that_is_no_size_is_refused(project: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
     assert main(["train", *words(project, tmp_path, "--cache_limit", "plenty")]) == 2
     assert "--cache_limit plenty" in capsys.readouterr().err

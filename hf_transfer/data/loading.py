@@ -92,13 +92,18 @@ def _read(config: FinetuneConfig) -> tuple[RawSplits, str, str | None]:
     if path.exists():
         raise UserError(f"--dataset {config.dataset} is a file of unknown kind.", f"{LAYOUT}; an archive or a table")
     if not _is_hub_id(config.dataset) or is_table(path) or is_archive(path):
-        raise UserError(
-            f"--dataset {config.dataset} does not exist, and is no id of a Hub data set either.",
-            "an existing folder, archive or table, `owner/name` on the Hub, or `digits`",
-            "correct the path; it is relative to the current folder",
-        )
+        raise no_such_dataset(config.dataset)
     tables, revision = read_hub_dataset(config)
     return tables, "hub", revision
+
+
+def no_such_dataset(dataset: str) -> UserError:
+    """Returns the error for a name that is neither on this disk nor an id of the Hub."""
+    return UserError(
+        f"--dataset {dataset} does not exist, and is no id of a Hub data set either.",
+        "an existing folder, archive or table, `owner/name` on the Hub, or `digits`",
+        "correct the path; it is relative to the current folder",
+    )
 
 
 def _is_hub_id(name: str) -> bool:

@@ -73,7 +73,7 @@ def find_files(model: str, revision: str | None = None, *, with_weights: bool = 
     Raises:
         [`~hf_transfer.errors.UserError`]: where there is no such checkpoint, or none in safetensors.
     """
-    folder = _local_folder(model)
+    folder = local_folder(model)
     if folder is None:
         folder, commit, names = _download(model, revision, with_weights)
     else:
@@ -88,7 +88,7 @@ def find_files(model: str, revision: str | None = None, *, with_weights: bool = 
     return CheckpointFiles(model, folder, commit, weight_files)
 
 
-def _local_folder(model: str) -> Path | None:
+def local_folder(model: str) -> Path | None:
     """Returns the folder that `model` names, or `None` where it can only be a Hub id."""
     if model == QUICKSTART:
         return Path(str(resources.files("hf_transfer.models") / QUICKSTART))
@@ -102,12 +102,8 @@ def _local_folder(model: str) -> Path | None:
     return None
 
 
-def _download(model: str, revision: str | None, with_weights: bool) -> tuple[Path, str, list[str]]:
-    """Downloads a checkpoint from the Hub, everything from one commit.
-
-    Returns:
-        `tuple[Path, str, list[str]]`: the folder in the cache, the commit, and the names of all files at the root.
-    """
+def check_hub_id(model: str) -> None:
+    """Refuses what can be no Hub id."""
     if re.match(r"hf[-_]hub:", model):
         raise UserError(f"--model {model} is timm's way to write a Hub id.", hint=f"--model {model.split(':', 1)[1]}")
     try:
@@ -116,6 +112,15 @@ def _download(model: str, revision: str | None, with_weights: bool) -> tuple[Pat
         raise UserError(
             f"--model {model} is neither a folder nor a Hub id.", "a folder that exists, or a Hub id (owner/name)"
         ) from error
+
+
+def _download(model: str, revision: str | None, with_weights: bool) -> tuple[Path, str, list[str]]:
+    """Downloads a checkpoint from the Hub, everything from one commit.
+
+    Returns:
+        `tuple[Path, str, list[str]]`: the folder in the cache, the commit, and the names of all files at the root.
+    """
+    check_hub_id(model)
     wanted = [*SMALL_FILES, WEIGHTS, WEIGHTS_INDEX, SHARDS] if with_weights else [*SMALL_FILES]
     try:
         resolved = huggingface_hub.HfApi().resolve_revision(model, revision=revision)

@@ -34,7 +34,7 @@ class LicenseStatement:
     """What one source says about one work."""
 
     source: str
-    """Which kind: `card`, `license file`, `timm registry`, `user`."""
+    """Which kind: `card`, `license file`, `timm registry`, `package` (data that come with it), `run` or `user`."""
     license: str | None
     """The Hub's id in lower case, such as `apache-2.0` or `other`; `None` where the source says nothing."""
     evidence: str
@@ -56,12 +56,17 @@ class LicenseLink:
     revision: str | None
     statements: tuple[LicenseStatement, ...]
     license: str | None
-    """The licence that counts: the strictest of the statements; `None` where nothing is known."""
+    """The licence that counts, as `licenses.csv` names it: the strictest of the statements; `None` where nothing is
+    known. `own` where the user holds the rights."""
     conflict: bool
     """Whether sources disagree."""
     grade: Grade
     """For the declared use."""
     reason: str
+    files: tuple[str, ...] = ()
+    """Names of the work's own licence and notice files."""
+    problem: str | None = None
+    """Why it could not be read, or not whole."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +119,8 @@ class LicenseVerdict:
     outgoing: OutgoingLicense | None
     """`None` where the model may not be published, or nobody decided under what."""
     notes: tuple[str, ...] = ()
+    data_report_only: bool = False
+    """Whether the licences of data are shown only, and bind neither use nor publishing."""
 
     @classmethod
     def from_dict(cls, facts: dict[str, Any]) -> "LicenseVerdict":
@@ -128,9 +135,11 @@ class LicenseVerdict:
             overrides=tuple(Override(**override) for override in facts["overrides"]),
             outgoing=outgoing and OutgoingLicense(**outgoing | {"files": tuple(outgoing["files"])}),
             notes=tuple(facts["notes"]),
+            data_report_only=facts.get("data_report_only", False),
         )
 
 
 def _link(facts: dict[str, Any]) -> LicenseLink:
     statements = tuple(LicenseStatement(**statement) for statement in facts["statements"])
-    return LicenseLink(**facts | {"statements": statements, "grade": Grade(facts["grade"])})
+    plain = {"statements": statements, "grade": Grade(facts["grade"]), "files": tuple(facts.get("files", ()))}
+    return LicenseLink(**facts | plain)

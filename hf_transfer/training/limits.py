@@ -18,6 +18,7 @@ def refuse_unsupported(trainer: Any) -> None:
             "--ema averages whole weights, which FSDP and DeepSpeed cut into pieces.",
             hint="a multi-GPU (DDP) configuration of accelerate, or leave --ema out",
         )
+    _refuse_unsaved_shards(trainer)
     strategy = trainer.unfreezing.unfreezing.strategy
     if not trainer.unfreezing.unfreezing.changes():
         return
@@ -35,4 +36,17 @@ def refuse_unsupported(trainer: Any) -> None:
             "of its own.",
             allowed=", ".join(SHAPES),
             hint="--lr_scheduler_type cosine",
+        )
+
+
+def _refuse_unsaved_shards(trainer: Any) -> None:
+    """Raises where DeepSpeed would save empty weights: each process holds a piece of them under ZeRO-3."""
+    if not trainer.is_deepspeed_enabled:
+        return
+    settings = trainer.accelerator.state.deepspeed_plugin.deepspeed_config.get("zero_optimization", {})
+    if settings.get("stage") == 3 and not settings.get("stage3_gather_16bit_weights_on_model_save"):
+        raise UserError(
+            "DeepSpeed's ZeRO stage 3 saves no weights that can be read without it.",
+            allowed="ZeRO stage 1 or 2, or stage 3 with stage3_gather_16bit_weights_on_model_save: true",
+            hint="that line in the DeepSpeed configuration, or --zero3_save_16bit_model true for accelerate launch",
         )

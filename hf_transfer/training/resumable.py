@@ -91,5 +91,5 @@ class ResumableTrainer(Trainer):
                 output_dir=str(folder.parent),
                 save_total_limit=limit,
                 best_model_checkpoint=self.state.best_model_checkpoint,
-                use_mtime=True,
+                use_mtime=False,
             )

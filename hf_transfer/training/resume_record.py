@@ -24,6 +24,8 @@ OPTIONS = (
     "lr_groups",
     "l2_sp",
     "ema",
+    "cache",
+    "cache_views",
     "keep_head",
     "head_dropout",
     "proportions",

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 from transformers import EarlyStoppingCallback, EvalPrediction, TrainingArguments
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
@@ -26,6 +27,7 @@ from hf_transfer.models.checkpoint import Checkpoint
 from hf_transfer.training.arguments import EARLY_STOPPING_PATIENCE
 from hf_transfer.training.averaging import WeightAverage
 from hf_transfer.training.batch_size import train_within_memory
+from hf_transfer.training.caching import attach_cache
 from hf_transfer.training.callbacks import EvaluationLineCallback, FiniteLossCallback, PlainEvaluationLineCallback
 from hf_transfer.training.checkpoints import (
     RunningLossCallback,
@@ -69,6 +71,8 @@ class TrainingOutcome:
     """Share of the time of steps that went by in waiting for pictures; of this start's steps, if it was resumed."""
     wise_ft_alpha: float | None = None
     """The share of the fine-tuned weights in the mixture, where one was asked for."""
+    cache: tuple[dict[str, Any], ...] = ()
+    """For each phase, whether frozen layers were computed once, and why not."""
 
 
 def build_trainer(
@@ -115,6 +119,7 @@ def build_trainer(
         run_identity=run_identity(config, data, checkpoint, args, rates, augmentation),
     )
     wait = trainer.data_wait
+    attach_cache(trainer, config, data, checkpoint, augmentation)
     trainer.remove_callback(PrinterCallback if args.disable_tqdm else ProgressCallback)
     trainer.add_callback(PlainEvaluationLineCallback(wait) if args.disable_tqdm else EvaluationLineCallback(wait))
     return trainer
@@ -163,6 +168,7 @@ def train(trainer: TransferTrainer, args: TrainingArguments, find_batch_size: bo
         stopped_early=state.global_step < state.max_steps,
         resumed_from=None if resume is None else str(resume),
         data_wait_share=trainer.data_wait.share,
+        cache=() if trainer.prefix is None else tuple(trainer.prefix.facts),
     )
 
 
@@ -194,6 +200,8 @@ def _train_from(trainer: TransferTrainer, folder: Path | None) -> None:
 def save_model(trainer: TransferTrainer, folder: Path) -> None:
     """Writes model and image processor to `folder`, as `transformers.pipeline` loads them, without any pickle."""
     trainer.save_model(str(folder))
+    # Under ZeRO-3 every model that is loaded from here on would be cut into pieces as well, the saved one among them.
+    unset_hf_deepspeed_config()
     if trainer.args.should_save:
         # Trainer's own notes are a pickle; they belong to the run's checkpoints, not to a model that is passed on.
         (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)

@@ -18,6 +18,7 @@ from transformers.trainer_optimizer import is_optimizer_factory
 
 from hf_transfer.data.image_dataset import ImageClassificationDataset
 from hf_transfer.data.sampling import WholeBatchSampler
+from hf_transfer.data.visits import VisitedImages
 from hf_transfer.models.layer_groups import LayerGroup
 from hf_transfer.training.averaging import WeightAverage
 from hf_transfer.training.checkpoints import SaveAfterEpochCallback
@@ -26,6 +27,7 @@ from hf_transfer.training.ddp import settle_unused
 from hf_transfer.training.limits import refuse_unsupported
 from hf_transfer.training.loss import classification_loss
 from hf_transfer.training.parameter_groups import NO_DECAY_SUFFIX, build_parameter_groups
+from hf_transfer.training.prefix_cache import PrefixCache
 from hf_transfer.training.resumable import ResumableTrainer
 from hf_transfer.training.schedule import SHAPES
 from hf_transfer.training.strategies import RunLength, Unfreezing
@@ -90,6 +92,7 @@ class TransferTrainer(ResumableTrainer):
         self.train_collator = train_collator
         self.average = average
         self.run_identity = dict(run_identity or {})
+        self.prefix: PrefixCache | None = None
         self.steps_per_epoch = 1
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         nn.Module.to(model, memory_format=self.memory_format)
@@ -112,7 +115,7 @@ class TransferTrainer(ResumableTrainer):
 
     def _get_train_sampler(self, train_dataset=None):
         dataset = self.train_dataset if train_dataset is None else train_dataset
-        if not isinstance(dataset, ImageClassificationDataset):
+        if not isinstance(dataset, ImageClassificationDataset | VisitedImages):
             return super()._get_train_sampler(train_dataset)
         global_batch = self._train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
@@ -138,13 +141,13 @@ class TransferTrainer(ResumableTrainer):
             self.data_collator = evaluation_collator
 
     def get_batch_samples(self, *args: Any, **kwargs: Any):
-        """Measures how long a step waits for its images."""
         with self.data_wait.fetching():
             return super().get_batch_samples(*args, **kwargs)
 
     def _prepare_inputs(self, inputs):
         inputs = super()._prepare_inputs(inputs)
-        inputs["pixel_values"] = inputs["pixel_values"].contiguous(memory_format=self.memory_format)
+        if "pixel_values" in inputs:
+            inputs["pixel_values"] = inputs["pixel_values"].contiguous(memory_format=self.memory_format)
         return inputs
 
     # Loss
@@ -180,9 +183,14 @@ class TransferTrainer(ResumableTrainer):
         loss = loss * self.args.world_size
         return (loss, {"logits": logits}) if return_outputs else loss
 
-    @staticmethod
-    def _forward(model: nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    def _forward(self, model: nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        if self.prefix is not None:
+            return self.prefix.forward(model, inputs)
         return model(pixel_values=inputs["pixel_values"]).logits
+
+    def floating_point_ops(self, inputs: dict[str, torch.Tensor | Any]) -> int:
+        """Counts nothing for a batch without pixels, whose frozen layers do not run."""
+        return super().floating_point_ops(inputs) if "pixel_values" in inputs else 0
 
     # Evaluation
 

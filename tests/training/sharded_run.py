@@ -1,4 +1,4 @@
-"""A tiny training with sharded parameters (FSDP2), in a process of its own.
+"""A tiny training with sharded parameters (FSDP2) or optimizer states (DeepSpeed), in a process of its own.
 
 `accelerate launch --use_fsdp ... -m tests.training.sharded_run OUT.safetensors FAMILY STRATEGY...` writes the trained
 weights of each strategy, gathered from all processes.
@@ -51,7 +51,8 @@ def _let_accelerate_shard_on_cpu() -> None:
 
 
 def main(out: str, family: str, *strategies: str) -> None:
-    _let_accelerate_shard_on_cpu()
+    if os.environ.get("ACCELERATE_USE_FSDP") == "true":
+        _let_accelerate_shard_on_cpu()
     weights: dict[str, torch.Tensor] = {}
     for strategy in strategies:
         weights |= trained_weights(family, strategy, Path(out).parent / "run", 2)

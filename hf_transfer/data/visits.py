@@ -1,0 +1,69 @@
+"""Pictures that are looked at again: which view a visit shows, and visits that need no pixels at all.
+
+With a limit of views, the random numbers of a picture in epoch `e` are those of epoch `e % views`, so that whatever is
+computed of a view may be kept. A row number, `view * num_images + index`, names picture and view.
+
+Knows rows and visits. Does not know what is kept of a row.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset
+
+from hf_transfer.data.image_dataset import ImageClassificationDataset
+
+NO_ROW = -1
+
+
+class VisitedImages(Dataset):
+    """Visits of the pictures of a split, with pixels or without.
+
+    Workers share its switches, so that both may change while they run.
+
+    Args:
+        pictures (`ImageClassificationDataset`):
+            The pictures.
+        split (`str`):
+            The name that visits go by in batches: `{split}_visits`.
+    """
+
+    def __init__(self, pictures: ImageClassificationDataset, split: str):
+        self.pictures = pictures
+        self.split_name = split
+        self.labels = pictures.split["label"]
+        self._switches = torch.tensor([1, 0]).share_memory_()
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def show(self, pixels: bool, views: int | None) -> None:
+        """Chooses whether visits come with pixels, and of how many views; `None` for a new one in each epoch."""
+        self._switches.copy_(torch.tensor([int(pixels), views or 0]))
+
+    def row(self, visit: int, views: int | None) -> int:
+        """Returns the row of a visit."""
+        return visit % (views * len(self.pictures)) if views else visit
+
+    def __getitem__(self, visit: int) -> dict[str, Any]:
+        pixels, views = self._switches.tolist()
+        row = self.row(visit, views)
+        if pixels:
+            return self.pictures[row] | {f"{self.split_name}_visits": visit, "rows": row}
+        label = int(self.labels[visit % len(self.pictures)])
+        return {"labels": label, f"{self.split_name}_visits": visit, "rows": NO_ROW}
+
+
+def collate_visits(items: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    """Stacks labels, visits and rows, and pixels of shape `(batch_size, channels, height, width)` where all have them.
+
+    `rows` says which picture and view the pixels show; without pixels it holds `NO_ROW`.
+    """
+    names = ["labels", "rows", *(name for name in items[0] if name.endswith("_visits"))]
+    batch = {name: torch.tensor([item[name] for item in items], dtype=torch.int64) for name in names}
+    if all("pixel_values" in item for item in items):
+        batch["pixel_values"] = torch.stack([item["pixel_values"] for item in items])
+    else:
+        batch["rows"].fill_(NO_ROW)
+    return batch

@@ -1,0 +1,199 @@
+"""Making what a phase runs on: the cut, and its files, found or computed by all processes together.
+
+Knows models, pixels, files and processes. Does not know which phases there are or whether they are worth it
+(`hf_transfer.training.prefix_cache`).
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from hf_transfer.cache_folder import lock_of, make_room, shown_size
+from hf_transfer.data.visits import VisitedImages
+from hf_transfer.training.prefix_cut import PrefixCut
+from hf_transfer.training.prefix_search import find_cut
+from hf_transfer.training.prefix_store import (
+    PrefixStore,
+    is_sealed,
+    make_room_on_disk,
+    partial_folder,
+    seal_store,
+    size_of_store,
+)
+
+_CHECKED_PICTURES = 4
+_SHARE_OF_DEVICE = 0.25
+"""Of a GPU's free memory, that kept inputs may take."""
+
+
+@dataclass(frozen=True)
+class CacheSettings:
+    """What the user wants of the cache, and what its contents depend on."""
+
+    mode: str
+    """`auto`, `on` or `off`."""
+    views: int
+    """Of each training picture, in phases that are long enough to see one again."""
+    folder: Path
+    limit: int
+    """Bytes."""
+    keep: bool
+    """Whether what was computed is left for the next run."""
+    pixels: Mapping[str, Any]
+    """What the pixels depend on, by split name: JSON values."""
+
+
+class CachedPrefix:
+    """A phase's cut, and its stores by split name."""
+
+    def __init__(self, cut: PrefixCut, stores: dict[str, PrefixStore]):
+        self.cut = cut
+        self.stores = stores
+
+
+class _Rows(Dataset):
+    """Rows with their pixels, in the order given."""
+
+    def __init__(self, visited: VisitedImages, rows: range):
+        self.visited = visited
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, position: int) -> tuple[int, torch.Tensor]:
+        row = self.rows[position]
+        return row, self.visited.pictures[row]["pixel_values"]
+
+
+class PrefixBuilder:
+    """Finds or makes what is kept for a lowest open layer group.
+
+    Args:
+        trainer (`TransferTrainer`):
+            The trainer, whose model is frozen as the phase has it.
+        settings ([`CacheSettings`]):
+            What the user wants.
+        splits (`Mapping[str, VisitedImages]`):
+            `train` and `validation`.
+    """
+
+    def __init__(self, trainer: Any, settings: CacheSettings, splits: Mapping[str, VisitedImages]):
+        self.trainer = trainer
+        self.settings = settings
+        self.splits = splits
+
+    def laid_out(self, values: torch.Tensor) -> torch.Tensor:
+        """Returns feature maps and pictures in the memory layout of the training."""
+        return values.contiguous(memory_format=self.trainer.memory_format) if values.dim() == 4 else values
+
+    def open_or_build(self, lowest_open: int) -> CachedPrefix | str:
+        """Finds the cut and opens or builds its stores; a string says why there is none."""
+        model = self.trainer.accelerator.unwrap_model(self.trainer.model_wrapped, keep_torch_compile=False)
+        # As a training step has it.
+        model.train()
+        self.trainer.unfreezing.keep_frozen_still()
+        cut = find_cut(model, self.trainer.groups, lowest_open, self._some_pictures())
+        if cut is None:
+            return "no cut of this network was exact"
+        sizes = {
+            "train": self.settings.views * len(self.splits["train"]),
+            "validation": len(self.splits["validation"]),
+        }
+        needed = sum(size_of_store(cut.inlets, rows) for rows in sizes.values())
+        if needed > self.settings.limit:
+            return f"{shown_size(needed)} would be kept, --cache_limit is {shown_size(self.settings.limit)}"
+        stores = {}
+        for split, rows in sizes.items():
+            folder = self.settings.folder / self._key(cut, split, rows)
+            problem = self._have(cut, split, rows, folder)
+            if problem is not None:
+                return problem
+            stores[split] = PrefixStore(folder, cut.inlets, rows)
+        self._hold_on_device(stores, needed)
+        return CachedPrefix(cut, stores)
+
+    def _some_pictures(self) -> torch.Tensor:
+        pictures = self.splits["validation"].pictures
+        count = min(_CHECKED_PICTURES, len(pictures))
+        pixels = torch.stack([pictures[number]["pixel_values"] for number in range(count)])
+        return self.laid_out(pixels.to(self.trainer.args.device))
+
+    def _key(self, cut: PrefixCut, split: str, rows: int) -> str:
+        """Returns a name that is the same where, and only where, the rows would be the same."""
+        digest = hashlib.sha256()
+        for name, tensor in cut.model.state_dict().items():
+            if not any(name.startswith(f"{above}.") for above in cut.above):
+                digest.update(name.encode())
+                digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        facts = {
+            "inlets": [[inlet.module, inlet.call, inlet.leaf, inlet.shape, str(inlet.dtype)] for inlet in cut.inlets],
+            "rows": rows,
+            "pixels": self.settings.pixels[split],
+            "precision": self.trainer.args.mixed_precision,
+            "layout": str(self.trainer.memory_format),
+            "torch": torch.__version__,
+        }
+        digest.update(json.dumps(facts, sort_keys=True).encode())
+        return f"{split}-{digest.hexdigest()[:32]}"
+
+    def _have(self, cut: PrefixCut, split: str, rows: int, folder: Path) -> str | None:
+        """Makes sure that a store is there, built by all processes together; a string says why it is not."""
+        accelerator = self.trainer.accelerator
+        first = accelerator.is_main_process
+        lock = lock_of(folder) if first else None
+        problem = None
+        if lock is not None:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        try:
+            if first and not is_sealed(folder, cut.inlets, rows):
+                shutil.rmtree(folder, ignore_errors=True)
+                try:
+                    make_room(folder.parent, size_of_store(cut.inlets, rows), self.settings.limit)
+                    make_room_on_disk(folder, cut.inlets, rows)
+                except OSError as error:
+                    problem = f"{folder.parent} has no room for it ({error.strerror})"
+            accelerator.wait_for_everyone()
+            if partial_folder(folder).is_dir():
+                self._fill(cut, split, rows, partial_folder(folder))
+                accelerator.wait_for_everyone()
+                if first:
+                    seal_store(folder, cut.inlets, rows)
+            accelerator.wait_for_everyone()
+        finally:
+            if lock is not None:
+                lock.release()
+        if folder.is_dir():
+            return None
+        return problem or f"{folder.parent} has no room for it"
+
+    def _fill(self, cut: PrefixCut, split: str, rows: int, folder: Path) -> None:
+        args = self.trainer.args
+        store = PrefixStore(folder, cut.inlets, rows, writable=True)
+        mine = range(args.process_index, rows, args.world_size)
+        loader = DataLoader(
+            _Rows(self.splits[split], mine),
+            batch_size=args.per_device_eval_batch_size,
+            num_workers=args.dataloader_num_workers,
+            # A generator of its own: the order of the training's random numbers must not depend on the cache.
+            generator=torch.Generator(),
+        )
+        was_training = cut.model.training
+        cut.model.eval()
+        for numbers, pixels in loader:
+            store.write(numbers, cut.collect(self.laid_out(pixels.to(args.device))))
+        cut.model.train(was_training)
+
+    def _hold_on_device(self, stores: Mapping[str, PrefixStore], needed: int) -> None:
+        device = self.trainer.args.device
+        if device.type == "cuda" and needed <= _SHARE_OF_DEVICE * torch.cuda.mem_get_info(device)[0]:
+            for store in stores.values():
+                store.hold_on(device)

@@ -1,0 +1,116 @@
+"""Where a network can be cut: below the layers that learn, or as near below as the answers stay the same.
+
+Every cut is held against the whole network on real pictures before it is used: in evaluation and in training, with
+another number of pictures than it was made with, and with two different fillings of its stubs.
+
+Knows layer groups and how a cut is judged. Does not know how one works (`hf_transfer.training.prefix_cut`).
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from hf_transfer.models.layer_groups import LayerGroup
+from hf_transfer.training.prefix_cut import PrefixCut
+
+_PROBE = 3
+"""Pictures of the pass that looks for inputs; the check has another number, so that shapes must follow the batch."""
+_TOLERANCE = 1e-4
+"""Of logits, as a share of the largest; a cut at the wrong place misses by orders of magnitude more."""
+
+
+def find_cut(
+    model: nn.Module, groups: Sequence[LayerGroup], lowest_open: int, pixel_values: torch.Tensor
+) -> PrefixCut | None:
+    """Cuts a model below its lowest open layer group, or below a frozen group where only that is exact.
+
+    Args:
+        model (`nn.Module`):
+            The model, on its device, with gradients switched off below the lowest open group; it is left as it was.
+        groups (`Sequence[LayerGroup]`):
+            Layer groups from stem to head.
+        lowest_open (`int`):
+            The number of the first group that learns.
+        pixel_values (`torch.Tensor` of shape `(batch_size, num_channels, height, width)`):
+            Four real pictures or more.
+
+    Returns:
+        [`PrefixCut`] or `None`: the nearest cut whose answers are those of the whole model.
+    """
+    for boundary in range(lowest_open, 0, -1):
+        cut = cut_at(model, groups, boundary)
+        if _is_exact(cut, pixel_values):
+            return cut
+    return None
+
+
+def cut_at(model: nn.Module, groups: Sequence[LayerGroup], boundary: int) -> PrefixCut:
+    """Returns the cut below group number `boundary`, not looked into yet."""
+    below = [name for group in groups[:boundary] for name in group.module_names]
+    above = [name for group in groups[boundary:] for name in group.module_names]
+    # Layers without weights, such as a flattening before the head, may be counted to the other side; what lies in a
+    # module goes with the module.
+    whole = set(_outermost([*below, *above]))
+    return PrefixCut(
+        model,
+        tuple(name for name in _outermost(below) if name in whole),
+        tuple(name for name in _outermost(above) if name in whole),
+    )
+
+
+def _is_exact(cut: PrefixCut, pixel_values: torch.Tensor) -> bool:
+    """Tells whether a cut changes nothing: logits in evaluation and in training, whatever the stubs return."""
+    model = cut.model
+    modes = {module: module.training for module in model.modules()}
+    statistics = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    try:
+        # A network may refuse what a stub hands it: then this is no place to cut it.
+        model.eval()
+        cut.probe(pixel_values[:_PROBE])
+        if not cut.inlets:
+            return False
+        kept = cut.collect(pixel_values)
+        for training in (False, True):
+            for module, mode in modes.items():
+                module.training = mode and training
+            whole = _logits(model, pixel_values)
+            for cut.filling in (1.0, 0.0):
+                with cut.fed_with([values.clone() for values in kept]) as pictures:
+                    part = _logits(model, pictures)
+                if part.shape != whole.shape or not _close(part, whole):
+                    return False
+        return True
+    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError, KeyError, StopIteration):
+        return False
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        with torch.no_grad():
+            for name, buffer in model.named_buffers():
+                buffer.copy_(statistics[name])
+
+
+def _logits(model: nn.Module, pixel_values: torch.Tensor) -> torch.Tensor:
+    """Returns logits, with the same dropout each time."""
+    devices = [pixel_values.device] if pixel_values.device.type == "cuda" else []
+    with torch.no_grad(), torch.random.fork_rng(devices=devices):
+        torch.manual_seed(0)
+        return model(pixel_values=pixel_values).logits.float()
+
+
+def _close(part: torch.Tensor, whole: torch.Tensor) -> bool:
+    scale = float(whole.abs().max())
+    return bool(torch.isfinite(part).all()) and float((part - whole).abs().max()) <= _TOLERANCE * max(scale, 1e-3)
+
+
+def _outermost(names: Any) -> tuple[str, ...]:
+    """Returns the names that lie in none of the others."""
+    known = dict.fromkeys(names)
+    return tuple(name for name in known if name and not any(around in known for around in _around(name)))
+
+
+def _around(name: str) -> Collection[str]:
+    parts = name.split(".")
+    return [".".join(parts[:length]) for length in range(1, len(parts))]

@@ -1,0 +1,125 @@
+"""Kept inputs of the layers that learn: files of fixed shape, mapped into memory, whole or not there.
+
+A store is a folder in the cache: one file for each inlet of the cut, with a row for every picture and view, and a seal
+with their hashes, written last. Several processes fill rows of their own. Files take their whole room on the disk
+before anything is computed, so that a full disk is noticed then and not in the middle.
+
+Knows files. Does not know networks (`hf_transfer.training.prefix_cut`) or what a row means.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from hf_transfer.cache_folder import PARTIAL, SEAL, mark_used
+from hf_transfer.training.prefix_cut import Inlet
+
+
+class PrefixStore:
+    """The rows of one split.
+
+    Args:
+        folder (`Path`):
+            Where the files are.
+        inlets (`Sequence[Inlet]`):
+            Shape and type of what is kept.
+        rows (`int`):
+            Number of rows.
+        writable (`bool`, *optional*, defaults to `False`):
+            Whether rows are to be written.
+    """
+
+    def __init__(self, folder: Path, inlets: Sequence[Inlet], rows: int, writable: bool = False):
+        self.folder = folder
+        self.rows = rows
+        self.tensors = [
+            torch.from_file(
+                str(_file(folder, number)),
+                # Shared means that writes reach the file; without, changes stay private and readers need no rights.
+                shared=writable,
+                size=rows * torch.Size(inlet.shape).numel(),
+                dtype=inlet.dtype,
+            ).view(rows, *inlet.shape)
+            for number, inlet in enumerate(inlets)
+        ]
+
+    def write(self, rows: torch.Tensor, kept: Sequence[torch.Tensor]) -> None:
+        """Writes rows, `kept` as `PrefixCut.collect` returns it."""
+        for tensor, values in zip(self.tensors, kept, strict=True):
+            tensor[rows] = values.to("cpu", tensor.dtype)
+
+    def read(self, rows: torch.Tensor, device: torch.device) -> list[torch.Tensor]:
+        """Reads rows, as `PrefixCut.fed_with` takes them."""
+        return [
+            tensor[rows.to(tensor.device)].to(device, non_blocking=True) if len(rows) else tensor[:0].to(device)
+            for tensor in self.tensors
+        ]
+
+    def hold_on(self, device: torch.device) -> None:
+        """Copies everything to a device that has room for it."""
+        self.tensors = [tensor.to(device) for tensor in self.tensors]
+
+
+def size_of_store(inlets: Sequence[Inlet], rows: int) -> int:
+    """Returns the bytes that a store takes."""
+    return rows * sum(inlet.num_bytes for inlet in inlets)
+
+
+def partial_folder(folder: Path) -> Path:
+    """Returns where a store is made before it is whole."""
+    return folder.with_name(folder.name + PARTIAL)
+
+
+def make_room_on_disk(folder: Path, inlets: Sequence[Inlet], rows: int) -> None:
+    """Makes the files of a store that is yet to be filled.
+
+    Raises:
+        OSError: if the disk has no room for them; nothing is left then.
+    """
+    partial = partial_folder(folder)
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        for number, inlet in enumerate(inlets):
+            with _file(partial, number).open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, max(1, rows * inlet.num_bytes))
+    except OSError:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def seal_store(folder: Path, inlets: Sequence[Inlet], rows: int) -> None:
+    """Turns a filled folder into a store: the seal last, then the name, in one step each."""
+    partial = partial_folder(folder)
+    hashes = {_file(partial, number).name: _hash(_file(partial, number)) for number in range(len(inlets))}
+    (partial / SEAL).write_text(json.dumps({"rows": rows, "files": hashes}, indent=1), encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
+def is_sealed(folder: Path, inlets: Sequence[Inlet], rows: int) -> bool:
+    """Tells whether a store is whole, byte for byte; marks it as used."""
+    try:
+        seal = json.loads((folder / SEAL).read_text(encoding="utf-8"))
+        names = [_file(folder, number).name for number in range(len(inlets))]
+        good = seal["rows"] == rows and sorted(seal["files"]) == sorted(names)
+        good = good and all(_hash(folder / name) == seal["files"][name] for name in names)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    if good:
+        mark_used(folder)
+    return good
+
+
+def _file(folder: Path, number: int) -> Path:
+    return folder / f"inlet_{number}.bin"
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()

@@ -1,0 +1,75 @@
+"""A tiny training on kept inputs of its open layers, in this process or in one of its own.
+
+`python -m tests.training.cached_run OUT.safetensors CACHE STRATEGY PER_DEVICE_BATCH` trains a ViT; under `accelerate
+launch` all processes build the cache together, and the main one writes the weights.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from hf_transfer.data.visits import VisitedImages, collate_visits
+from hf_transfer.training.prefix_build import CacheSettings
+from hf_transfer.training.prefix_cache import PrefixCache
+from hf_transfer.training.strategies import Unfreezing
+from hf_transfer.training.trainer import TransferTrainer
+from tests.training.tiny_run import end_processes, tiny_model, tiny_trainer
+
+
+def cached_trainer(
+    model: Any,
+    output_dir: Path,
+    model_type: str,
+    cache: Path,
+    views: int = 2,
+    mode: str = "auto",
+    limit: int = 10**9,
+    keep: bool = True,
+    **settings: Any,
+) -> TransferTrainer:
+    """Returns a trainer with a cache; `mode` `off` shows the same views without one."""
+    trainer = tiny_trainer(model, output_dir, model_type, **settings)
+    train: Any = trainer.train_dataset
+    validation: Any = trainer.eval_dataset
+    splits = {"train": VisitedImages(train, "train"), "validation": VisitedImages(validation, "validation")}
+    trainer.train_dataset, trainer.eval_dataset = splits["train"], splits["validation"]
+    trainer.data_collator = collate_visits
+    # Whatever the cache cannot do, the trajectory is that of its views.
+    bytes_allowed = 0 if mode == "off" else limit
+    pixels = {"train": ["train", len(train)], "validation": ["validation", len(validation)]}
+    wish = CacheSettings("auto" if mode == "off" else mode, views, cache, bytes_allowed, keep, pixels)
+    trainer.prefix = PrefixCache(trainer, wish, splits)
+    trainer.add_callback(trainer.prefix)
+    return trainer
+
+
+def weights_of(model: Any) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().clone().contiguous() for name, tensor in model.state_dict().items()}
+
+
+def main(out: str, cache: str, strategy: str, batch: str) -> None:
+    model = tiny_model("vit")
+    trainer = cached_trainer(
+        model,
+        Path(out).parent / "run",
+        "vit",
+        Path(cache),
+        views=1,
+        strategy=Unfreezing(strategy=strategy),  # type: ignore[arg-type]
+        num_train_epochs=3,
+        per_device_train_batch_size=int(batch),
+    )
+    trainer.train()
+    assert trainer.prefix is not None
+    assert trainer.prefix.facts[0]["cached"], trainer.prefix.facts
+    if os.environ.get("RANK", "0") == "0":
+        save_file(weights_of(model), out)
+    end_processes()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,280 @@
+"""Trained on what was kept: the same weights, whatever the family, the strategy, the faults and the processes."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from hf_transfer.cache_folder import SEAL
+from hf_transfer.errors import UserError
+from hf_transfer.training.strategies import Unfreezing
+from tests.training.cached_run import cached_trainer, weights_of
+from tests.training.test_prefix_cut import BUILDABLE
+from tests.training.test_thawing_processes import assert_same, environment
+from tests.training.tiny_run import tiny_model
+
+MORE_FAMILIES = ("vit", "convnext", "resnet", "swin", "efficientnet", "dinov2")
+STRATEGIES = {
+    "partial": Unfreezing(strategy="partial"),
+    "progressive": Unfreezing(strategy="progressive", unfreeze_at=[3]),
+    "lp-ft": Unfreezing(strategy="lp-ft", probe=3),
+}
+
+
+def trained(family: str, folder: Path, mode: str = "auto", **settings):
+    """Returns the weights of a training and what the cache said of its phases."""
+    model = tiny_model(family)
+    settings = {"strategy": "feature-extraction", "num_train_epochs": 4} | settings
+    trainer = cached_trainer(model, folder / mode, family, folder / "cache", mode=mode, **settings)
+    trainer.train()
+    assert trainer.prefix is not None
+    return weights_of(model), trainer.prefix.facts
+
+
+@pytest.mark.parametrize("family", BUILDABLE)
+def test_the_head_learns_the_same(family: str, tmp_path: Path):
+    plain, facts = trained(family, tmp_path, "off", views=1)
+    assert not any(fact["cached"] for fact in facts)
+    kept, facts = trained(family, tmp_path, views=1)
+    assert [fact["cached"] for fact in facts] == [True], facts
+    assert_same(plain, kept)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("family", MORE_FAMILIES)
+def test_every_strategy_learns_the_same(family: str, strategy: str, tmp_path: Path):
+    settings = {"strategy": STRATEGIES[strategy], "num_train_epochs": 6, "eval_strategy": "epoch"}
+    plain, _ = trained(family, tmp_path, "off", **settings)
+    kept, facts = trained(family, tmp_path, **settings)
+    assert facts[0]["cached"]
+    if strategy != "partial":
+        assert len(facts) == 2
+        assert_same({name: plain[name] for name in plain}, kept)
+    assert_same(plain, kept)
+
+
+def test_views_repeat_and_as_many_views_as_epochs_are_no_views(tmp_path: Path):
+    """A picture in epoch 2 of two views looks as it did in epoch 0; a view for each epoch is as without a limit."""
+    two, facts = trained("vit", tmp_path, num_train_epochs=4)
+    assert (facts[0]["cached"], facts[0]["views"]) == (True, 2)
+    one, _ = trained("vit", tmp_path, views=1, num_train_epochs=4)
+    assert any(not torch.allclose(two[name], one[name], atol=1e-6) for name in two)
+    many, facts = trained("vit", tmp_path, views=4, num_train_epochs=4)
+    assert "see none of 4 views again" in facts[0]["reason"]
+    forced, facts = trained("vit", tmp_path, "on", views=4, num_train_epochs=4)
+    assert facts[0]["cached"]
+    assert_same(many, forced)
+
+
+def test_a_second_run_finds_what_the_first_one_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    first, _ = trained("vit", tmp_path)
+    monkeypatch.setattr(
+        "hf_transfer.training.prefix_build.PrefixBuilder._fill", lambda *args: pytest.fail("computed a second time")
+    )
+    second, facts = trained("vit", tmp_path)
+    assert facts[0]["cached"]
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_other_weights_below_are_not_mistaken(tmp_path: Path):
+    trained("vit", tmp_path)
+    model = tiny_model("vit", seed=1)
+    trainer = cached_trainer(
+        model, tmp_path / "other", "vit", tmp_path / "cache", strategy="feature-extraction", num_train_epochs=4
+    )
+    trainer.train()
+    assert len(list((tmp_path / "cache").glob("train-*.lock"))) == 2
+
+
+def test_nothing_is_left_where_the_user_wants_nothing_kept(tmp_path: Path):
+    trained("vit", tmp_path, keep=False)
+    assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
+
+
+@pytest.mark.parametrize("fault", ["cut off", "flipped", "no seal", "other seal", "half made"])
+def test_damaged_files_are_computed_again(fault: str, tmp_path: Path):
+    good, _ = trained("vit", tmp_path)
+    folder = next(path for path in (tmp_path / "cache").glob("train-*") if path.is_dir())
+    file = folder / "inlet_0.bin"
+    whole = file.read_bytes()
+    if fault == "cut off":
+        file.write_bytes(whole[: len(whole) // 2])
+    elif fault == "flipped":
+        file.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
+    elif fault == "no seal":
+        (folder / SEAL).unlink()
+    elif fault == "other seal":
+        (folder / SEAL).write_text("{")
+    else:
+        folder.rename(folder.with_name(folder.name + ".partial"))
+    again, facts = trained("vit", tmp_path)
+    assert facts[0]["cached"]
+    assert file.read_bytes() == whole
+    assert all(torch.equal(good[name], again[name]) for name in good)
+
+
+def test_a_full_disk_is_a_reason_and_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    plain, _ = trained("vit", tmp_path, "off")
+
+    def no_room(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", no_room)
+    without, facts = trained("vit", tmp_path)
+    assert "no room for it (No space left on device)" in facts[0]["reason"]
+    assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
+    assert all(torch.equal(plain[name], without[name]) for name in plain)
+    with pytest.raises(UserError, match="--cache on: .*no room"):
+        trained("vit", tmp_path, "on")
+
+
+def test_a_limit_is_kept(tmp_path: Path):
+    _, facts = trained("vit", tmp_path, limit=1000)
+    assert "would be kept, --cache_limit is 1 kB" in facts[0]["reason"]
+
+
+def test_random_numbers_of_the_training_do_not_depend_on_the_cache(tmp_path: Path):
+    """Dropout above the cut draws the same numbers with a cache, without one, and with one that was there already."""
+    settings = {"views": 2, "num_train_epochs": 4}
+    weights = []
+    for mode in ("off", "auto", "auto"):
+        model = tiny_model("efficientnet")
+        model.dropout.p = 0.5
+        trainer = cached_trainer(
+            model,
+            tmp_path / mode,
+            "efficientnet",
+            tmp_path / "cache",
+            mode=mode,
+            strategy="feature-extraction",
+            **settings,
+        )
+        trainer.train()
+        weights.append(weights_of(model))
+    assert_same(weights[0], weights[1])
+    assert all(torch.equal(weights[1][name], weights[2][name]) for name in weights[1])
+
+
+def test_continued_within_a_kept_phase_is_uninterrupted(tmp_path: Path):
+    settings = {"strategy": "feature-extraction", "num_train_epochs": 4, "save_strategy": "steps", "save_steps": 3}
+    whole, _ = trained("vit", tmp_path, **settings)
+    model = tiny_model("vit")
+    trainer = cached_trainer(model, tmp_path / "continued", "vit", tmp_path / "cache", **settings)
+    trainer.train(resume_from_checkpoint=str(tmp_path / "auto" / "checkpoint-6"))
+    assert trainer.prefix is not None
+    assert trainer.prefix.facts[0]["cached"]
+    continued = weights_of(model)
+    assert all(torch.equal(whole[name], continued[name]) for name in whole)
+
+
+def test_after_the_training_pixels_are_looked_at_again(tmp_path: Path):
+    model = tiny_model("vit")
+    trainer = cached_trainer(
+        model, tmp_path / "run", "vit", tmp_path / "cache", strategy="feature-extraction", num_train_epochs=4
+    )
+    trainer.train()
+    before = trainer.predict(trainer.eval_dataset).predictions
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(0.5)
+    after = trainer.predict(trainer.eval_dataset).predictions
+    assert not np.allclose(before, after)
+
+
+def test_memory_does_not_hold_what_the_disk_does(tmp_path: Path):
+    """Rows are mapped: a store of 400 MB is opened and a row of it read within 50 MB."""
+    import resource
+
+    from hf_transfer.training.prefix_cut import Inlet
+    from hf_transfer.training.prefix_store import PrefixStore, make_room_on_disk, partial_folder
+
+    inlet = Inlet("head", 0, 0, (1000, 100), torch.float32)
+    make_room_on_disk(tmp_path / "store", (inlet,), 1000)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    store = PrefixStore(partial_folder(tmp_path / "store"), (inlet,), 1000)
+    assert store.read(torch.tensor([5, 999]), torch.device("cpu"))[0].shape == (2, 1000, 100)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
+    shutil.rmtree(tmp_path / "store.partial")
+
+
+def run(words: list[str]) -> subprocess.CompletedProcess:
+    return subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=250, check=False)
+
+
+def test_two_processes_build_one_cache_and_learn_the_same(tmp_path: Path):
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    two = tmp_path / "two.safetensors"
+    done = run([*launch, "-m", "tests.training.cached_run", str(two), str(tmp_path / "two"), "partial", "2"])
+    assert done.returncode == 0, done.stderr[-3000:]
+    one = tmp_path / "one.safetensors"
+    done = run([sys.executable, "-m", "tests.training.cached_run", str(one), str(tmp_path / "one"), "partial", "4"])
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert_same(load_file(one), load_file(two))
+    for folder in (path for path in (tmp_path / "one").iterdir() if path.is_dir()):
+        ours, theirs = (
+            torch.from_file(str(root / folder.name / "inlet_0.bin"), size=100)
+            for root in (tmp_path / "one", tmp_path / "two")
+        )
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_two_runs_at_once_share_one_cache(tmp_path: Path):
+    words = [sys.executable, "-m", "tests.training.cached_run"]
+    runs = [
+        subprocess.Popen(
+            [*words, str(tmp_path / f"{n}.safetensors"), str(tmp_path / "cache"), "feature-extraction", "4"],
+            env=environment(),
+            cwd=Path.cwd(),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for n in range(2)
+    ]
+    for process in runs:
+        assert process.wait(250) == 0, process.stderr.read()[-3000:] if process.stderr else ""
+        if process.stderr:
+            process.stderr.close()
+    first, second = (load_file(tmp_path / f"{n}.safetensors") for n in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert len([path for path in (tmp_path / "cache").iterdir() if path.is_dir()]) == 2
+
+
+def test_killed_while_building_leaves_nothing_that_is_read(tmp_path: Path):
+    program = (
+        "import os, signal, sys\n"
+        "from hf_transfer.training.prefix_store import PrefixStore\n"
+        "write = PrefixStore.write\n"
+        "def write_and_die(store, rows, kept):\n"
+        "    write(store, rows, kept)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "PrefixStore.write = write_and_die\n"
+        "from tests.training.cached_run import main\n"
+        "main(*sys.argv[1:])\n"
+    )
+    words = [str(tmp_path / "killed.safetensors"), str(tmp_path / "cache"), "feature-extraction", "4"]
+    killed = run([sys.executable, "-c", program, *words])
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-3000:]
+    assert list((tmp_path / "cache").glob("*.partial"))
+    again = run([sys.executable, "-m", "tests.training.cached_run", *words])
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert not list((tmp_path / "cache").glob("*.partial"))
+    model = tiny_model("vit")
+    cached_trainer(
+        model,
+        tmp_path / "plain",
+        "vit",
+        tmp_path / "other",
+        views=1,
+        mode="off",
+        strategy="feature-extraction",
+        num_train_epochs=3,
+    ).train()
+    assert_same(weights_of(model), load_file(tmp_path / "killed.safetensors"))

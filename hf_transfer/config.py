@@ -101,12 +101,6 @@ class FinetuneConfig:
         default=None, metadata={"help": "CutMix's alpha, in place of the policy's own; 0 turns it off."}
     )
 
-    # What is kept between epochs and runs
-    decoded_cache: Switch = field(
-        default="auto",
-        metadata={"help": "Decode each picture once and keep it; `auto` where it is looked at more than once."},
-    )
-
     # The training
     strategy: Strategy = field(
         default="feature-extraction",
@@ -199,6 +193,10 @@ class FinetuneConfig:
     )
 
     # What is computed once
+    decoded_cache: Switch = field(
+        default="auto",
+        metadata={"help": "Decode each picture once and keep it; `auto` where it is looked at more than once."},
+    )
     cache: Switch = field(
         default="auto",
         metadata={

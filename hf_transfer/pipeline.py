@@ -89,6 +89,8 @@ def finetune(config: FinetuneConfig) -> RunReport | None:
     with clock.stage("saving"):
         save_model(trainer, folder / OUTPUTS["model"])
         trainer.accelerator.wait_for_everyone()
+        if not config.keep_cache:
+            pictures.discard()
     if not args.should_save:
         return None
     with clock.stage("evaluation"):

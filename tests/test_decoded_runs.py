@@ -27,17 +27,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def words(project: Path, out: Path, *options: str) -> list[str]:
     fixed = ["--model", str(project / "checkpoint"), "--dataset", str(project / "pictures"), "--use_cpu", "true"]
     fixed += ["--output_dir", str(out), "--strategy", "full", "--disable_tqdm", "true", "--augmentation", "strong"]
-    # Nothing here depends on how long the run is going to be, so that it may be made longer.
-    fixed += [
-        "--lr_scheduler_type",
-        "constant",
-        "--warmup_steps",
-        "0",
-        "--learning_rate",
-        "1e-3",
-        "--per_device_train_batch_size",
-        "8",
-    ]
+    fixed += ["--learning_rate", "1e-3", "--per_device_train_batch_size", "8"]
     return [*fixed, "--cache_dir", str(project / "cache"), *options]
 
 
@@ -78,9 +68,19 @@ def test_the_report_says_what_was_kept_and_waited_for(project: Path, whole, tmp_
 
 @pytest.mark.parametrize(("before", "after"), [("on", "off"), ("off", "on")])
 def test_a_continued_run_may_change_its_mind(project: Path, whole, tmp_path: Path, before: str, after: str):
-    run(project, tmp_path, "--num_train_epochs", "1", "--decoded_cache", before)
-    continued = ["--num_train_epochs", "3", "--decoded_cache", after, "--resume_from_checkpoint", "last"]
-    assert_same(run(project, tmp_path, *continued)[1], whole[1])
+    run(project, tmp_path / "before", "--decoded_cache", before, "--num_train_epochs", "3", "--save_total_limit", "3")
+    first = tmp_path / "before" / "checkpoint-3"
+    options = ["--decoded_cache", after, "--num_train_epochs", "3", "--resume_from_checkpoint", str(first)]
+    report, weights = run(project, tmp_path / "after", *options)
+    assert report["training"]["resumed_from"] == str(first)
+    assert_same(weights, whole[1])
+
+
+def test_nothing_is_left_where_the_user_says_so(project: Path, tmp_path: Path):
+    options = ["--num_train_epochs", "2", "--cache_dir", str(tmp_path / "cache"), "--keep_cache", "false"]
+    report, _ = run(project, tmp_path / "run", *options)
+    assert report["training"]["pictures"]["decoded"] == "once"
+    assert not list((tmp_path / "cache" / "decoded").glob("*/*"))
 
 
 def test_a_cache_limit_that_is_no_size_is_refused(project: Path, tmp_path: Path, capsys: pytest.CaptureFixture):

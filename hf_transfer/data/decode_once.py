@@ -44,6 +44,13 @@ class TrainingInput:
     reason: str
     stores: dict[str, dict[str, Any]] = field(default_factory=dict)
     """For each split that is kept: pictures, bytes, seconds, and whether it was found or made."""
+    folders: tuple[Path, ...] = ()
+    """Where it is kept."""
+
+    def discard(self) -> None:
+        """Removes what is kept; data sets that are read on decode at each visit."""
+        for folder in self.folders:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -115,7 +122,8 @@ def decode_once(
     total, seconds = (sum(entry[name] for entry in facts.values()) for name in ("bytes", "seconds"))
     made = any(entry["made"] for entry in facts.values())
     how = f"made in {seconds:.1f} s" if made else "found from an earlier run"
-    return TrainingInput(train, validation, "once", f"{shown_size(total)} kept, {how}", facts)
+    folders = tuple(entry.store.folder for entry in found.values())
+    return TrainingInput(train, validation, "once", f"{shown_size(total)} kept, {how}", facts, folders)
 
 
 def _uncached(

@@ -41,7 +41,7 @@ def training_picture(image: Any, side: int) -> Image.Image:
     if shorter <= SLACK * side:
         return picture
     return picture.resize(
-        (round(picture.width * side / shorter), round(picture.height * side / shorter)), FILTER, reducing_gap=3.0
+        (round(picture.width * side / shorter), round(picture.height * side / shorter)), FILTER, reducing_gap=1.5
     )
 
 

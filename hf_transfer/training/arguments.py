@@ -209,8 +209,8 @@ def _cpu_is_used(given: dict[str, Any]) -> bool:
 def _cpu_computes_bf16() -> bool:
     """Tells whether the processor multiplies bfloat16 itself, which makes training on it about twice as fast.
 
-    Where it has to be emulated the same takes four times as long as float32. `torch.cpu.get_capabilities` would say
-    so in public, but is newer than the oldest torch that we work with.
+    Where it has to be emulated it takes up to four times as long as float32 (`benchmarks/results/step.md`).
+    `torch.cpu.get_capabilities` would say so in public, but is newer than the oldest torch that we work with.
     """
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 

@@ -141,7 +141,6 @@ class TransferTrainer(ResumableTrainer):
             self.data_collator = evaluation_collator
 
     def get_batch_samples(self, *args: Any, **kwargs: Any):
-        """Measures how long a step waits for its images."""
         with self.data_wait.fetching():
             return super().get_batch_samples(*args, **kwargs)
 

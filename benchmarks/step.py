@@ -1,0 +1,153 @@
+"""What a training step costs beside the network: the optimizer, the precision, and Trainer around a bare loop.
+
+Usage:
+    HF_TRANSFER_ASSETS=path/to/assets python benchmarks/step.py
+
+Ours and the bare loop train the same network on the same batches, which lie ready in memory, with the same optimizer
+and clipping; the bare loop has no schedule, no callbacks and no log. The first step of each is left out. CPU time in
+one thread, medians of interleaved rounds. Writes `benchmarks/results/step.md`.
+"""
+
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+from torch.nn.functional import cross_entropy
+from torch.utils.data import Dataset
+from transformers import AutoModelForImageClassification, PreTrainedModel, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
+
+from hf_transfer.data.mixing import collate_images
+from hf_transfer.environment import hardware, package_versions
+from hf_transfer.training.trainer import TransferTrainer
+
+TABLE = Path(__file__).parent / "results" / "step.md"
+CHECKPOINTS = {"mobilenet_v1_0.25_128": 128, "mobilenet_v1_0.5_160": 160}
+ROUNDS, STEPS, BATCH = 3, 6, 16
+ADAMW = {"fused": {"fused": True}, "foreach": {"foreach": True}, "a loop": {"foreach": False}}
+
+
+class Resident(Dataset):
+    """Random pictures that are there."""
+
+    def __init__(self, size: int):
+        generator = torch.Generator().manual_seed(0)
+        self.pixels = torch.randn(BATCH, 3, size, size, generator=generator)
+
+    def __len__(self) -> int:
+        return BATCH * STEPS
+
+    def __getitem__(self, visit: int) -> dict:
+        return {"pixel_values": self.pixels[visit % BATCH], "labels": visit % 10, "visit": visit}
+
+
+class StepClock(TrainerCallback):
+    """CPU seconds at the end of each step."""
+
+    def __init__(self):
+        self.times: list[float] = []
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.times.append(time.process_time())
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    folder = Path(os.environ["HF_TRANSFER_ASSETS"]) / "checkpoints"
+    columns = {name: measure(str(folder / name), size) for name, size in CHECKPOINTS.items()}
+    lines = ["# What a step costs", "", f"| CPU ms a step | {' | '.join(columns)} |", "|---|---|---|"]
+    rows = next(iter(columns.values()))
+    lines += [f"| {row} | {' | '.join(f'{column[row]:.1f}' for column in columns.values())} |" for row in rows]
+    versions, machine = package_versions(), hardware(1)
+    capabilities = [name for name in ("avx512_bf16", "amx_bf16") if torch.cpu.get_capabilities().get(name)]
+    lines += [
+        "",
+        f"Batches of {BATCH} random pictures, one thread, medians of {ROUNDS} interleaved rounds of {STEPS} steps. "
+        f"bfloat16 instructions of this processor: {', '.join(capabilities) or 'none, so that it is emulated'}. "
+        f"Command: `python benchmarks/step.py`. Hardware: {machine['processor']}, shared with other work. torch "
+        f"{versions['torch']}, transformers {versions['transformers']}. Date: {datetime.now(UTC):%Y-%m-%d}.",
+    ]
+    TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print("\n".join(lines))
+
+
+def measure(checkpoint: str, size: int) -> dict[str, float]:
+    cases: dict[str, Callable[[], float]] = {
+        "bare loop": lambda: bare(load(checkpoint), size),
+        "ours (`TransferTrainer`)": lambda: ours(load(checkpoint), size),
+        "bare loop, bfloat16 autocast": lambda: bare(load(checkpoint), size, bf16=True),
+    }
+    cases |= {
+        f"AdamW alone, {name}": lambda settings=settings: adamw(load(checkpoint), settings)
+        for name, settings in ADAMW.items()
+    }
+    taken: dict[str, list[float]] = {name: [] for name in cases}
+    for _ in range(ROUNDS):
+        for name, case in cases.items():
+            taken[name].append(case())
+    return {name: statistics.median(values) for name, values in taken.items()}
+
+
+def load(checkpoint: str) -> PreTrainedModel:
+    torch.manual_seed(0)
+    return AutoModelForImageClassification.from_pretrained(checkpoint).train()
+
+
+def bare(model: PreTrainedModel, size: int, bf16: bool = False) -> float:
+    data = Resident(size)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    start = 0.0
+    for step in range(STEPS):
+        batch = collate_images([data[step * BATCH + index] for index in range(BATCH)])
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            loss = cross_entropy(model(pixel_values=batch["pixel_values"]).logits.float(), batch["labels"])
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        if step == 0:
+            start = time.process_time()
+    return (time.process_time() - start) / (STEPS - 1) * 1000
+
+
+def ours(model: PreTrainedModel, size: int) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        args = TrainingArguments(
+            output_dir=folder,
+            per_device_train_batch_size=BATCH,
+            num_train_epochs=1,
+            learning_rate=1e-4,
+            use_cpu=True,
+            report_to="none",
+            save_strategy="no",
+            logging_nan_inf_filter=False,
+            remove_unused_columns=False,
+            dataloader_pin_memory=False,
+            disable_tqdm=True,
+        )
+        trainer = TransferTrainer(model=model, args=args, data_collator=collate_images, train_dataset=Resident(size))
+        trainer.remove_callback(PrinterCallback)
+        clock = StepClock()
+        trainer.add_callback(clock)
+        trainer.train()
+        return (clock.times[-1] - clock.times[0]) / (STEPS - 1) * 1000
+
+
+def adamw(model: PreTrainedModel, settings: dict) -> float:
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, 1e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, **settings)
+    optimizer.step()  # makes its state
+    start = time.process_time()
+    for _ in range(STEPS):
+        optimizer.step()
+    return (time.process_time() - start) / STEPS * 1000
+
+
+if __name__ == "__main__":
+    main()

@@ -37,7 +37,14 @@ def run_pipeline(assets: Path, checkpoint: str, dataset: str, options: Sequence[
         "hardware": report["hardware"],
         "versions": report["versions"],
         "date": report["started"][:10],
+        "code": code_version(),
     }
+
+
+def code_version() -> str:
+    """Returns the commit of the code that runs, with a mark where files differ from it."""
+    words = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def lab_note(records: Sequence[dict]) -> str:
@@ -46,4 +53,8 @@ def lab_note(records: Sequence[dict]) -> str:
     used = [r["versions"] for r in records]
     versions = sorted({", ".join(f"{name} {v[name]}" for name in ("torch", "transformers", "timm")) for v in used})
     dates = sorted({r["date"] for r in records})
-    return f"Hardware: {'; '.join(machines)}. Versions: {'; '.join(versions)}. Dates: {', '.join(dates)}."
+    code = sorted({r.get("code", "before 84c98a9") for r in records})
+    return (
+        f"Hardware: {'; '.join(machines)}. Versions: {'; '.join(versions)}. Dates: {', '.join(dates)}. "
+        f"Code: {', '.join(code)}."
+    )

@@ -5,8 +5,8 @@ Usage:
 
 On clothing10 and rbc12: bccd3 is nearly trivial, and tells no two ways apart. Every way has three epochs, three seeds
 and its default settings but for those named. Validation accuracy is what defaults may be chosen by; test accuracy is
-shown beside it. Finished runs are kept in `benchmarks/results/strategies.jsonl` and not repeated, so that the script can
-be stopped and started again; the table is `benchmarks/results/strategies.md`.
+shown beside it. Finished runs are kept in `benchmarks/results/strategies.jsonl` and not repeated, so that the script
+can be stopped and started again; the table is `benchmarks/results/strategies.md`.
 """
 
 import argparse

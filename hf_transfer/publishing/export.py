@@ -181,7 +181,7 @@ def _write(
     classifier: Classifier, pixel_values: torch.Tensor, path: Path, export_format: str, opset: int | None
 ) -> Runner:
     example = pixel_values[:1].repeat(2, 1, 1, 1)
-    program = capture(classifier.model, example)
+    program = capture(classifier.model, example, plain=opset is not None)
     if opset is not None:
         write_onnx(program, classifier.model, path, opset)
         return run_onnx(path)

@@ -81,7 +81,9 @@ def check_opset(export_format: str, opset: int | None) -> int | None:
     return chosen
 
 
-def capture(model: PreTrainedModel, pixel_values: torch.Tensor) -> torch.export.ExportedProgram:
+def capture(
+    model: PreTrainedModel, pixel_values: torch.Tensor, *, plain: bool = False
+) -> torch.export.ExportedProgram:
     """Captures a classifier as a graph, for batches of any size.
 
     Args:
@@ -89,12 +91,14 @@ def capture(model: PreTrainedModel, pixel_values: torch.Tensor) -> torch.export.
             In evaluation mode, on the CPU.
         pixel_values (`torch.Tensor`):
             Two pictures or more: a batch of one would be taken for a constant.
+        plain (`bool`, *optional*, defaults to `False`):
+            Capture attention as matrix products and a softmax, which ONNX needs.
 
     Raises:
         [`~hf_transfer.errors.UserError`]: where the forward pass is no graph, or only for one size of batch.
     """
     try:
-        with torch.no_grad(), _quiet():
+        with torch.no_grad(), _quiet(), _plain_attention(model, plain):
             return torch.export.export(
                 LogitsOnly(model).eval(),
                 (pixel_values,),
@@ -198,13 +202,41 @@ def _name_batch(model: Any) -> None:
 
 
 def _cannot(model: PreTrainedModel, tool: str, error: Exception) -> UserError:
-    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    first: BaseException = error
+    while first.__cause__ is not None:  # the exporter packs what happened into advice on how to report it
+        first = first.__cause__
+    reason = next((line.strip() for line in str(first).splitlines() if line.strip()), type(first).__name__)
     return UserError(
         f"{type(model).__name__} ({model.config.model_type}) cannot be exported for batches of any size: {tool} of "
         f"torch {torch.__version__} says: {reason[:300]}",
         "models whose forward pass is one graph; benchmarks/results/export.md lists the families that were tried",
         "--debug for the whole story; transformers itself runs this model",
     )
+
+
+@contextmanager
+def _plain_attention(model: PreTrainedModel, wanted: bool) -> Iterator[None]:
+    """Lets a model compute attention step by step, for as long as it is captured.
+
+    Step-around: torch.onnx.export takes torch's fused attention apart into steps whose result lies otherwise in
+    memory, and a `view` that was captured after it cannot be carried out: "Cannot view a tensor with shape ..." for
+    Swin (torch 2.15; tests/publishing/test_export_formats.py has the case). The step-wise graph is also the faster one
+    in onnxruntime (benchmarks/results/export.md). Goes when Swin exports with the attention that it runs with.
+    """
+    before = getattr(model.config, "_attn_implementation", None)
+    switch = wanted and before not in (None, "eager")
+    fused: list[Any] = [module for module in model.modules() if wanted and getattr(module, "fused_attn", False)]
+    try:
+        if switch:
+            model.set_attn_implementation("eager")
+        for module in fused:  # timm's switch
+            module.fused_attn = False
+        yield
+    finally:
+        if switch:
+            model.set_attn_implementation(before)
+        for module in fused:
+            module.fused_attn = True
 
 
 @contextmanager

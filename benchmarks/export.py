@@ -136,8 +136,8 @@ def main() -> None:
         "",
         f"Real checkpoints on {NUM_IMAGES} test photos of clothing10. Original -> exported; times are medians in ms "
         "of the original (transformers in eager mode) and the exported file in turns, by size of batch. `Same labels "
-        "from the sidecar`: those that the exported file gives to pixels made from `preprocessing.json` with Pillow and "
-        "numpy, against the original behind its own processor.",
+        "from the sidecar`: those that the exported file gives to pixels made from `preprocessing.json` with Pillow "
+        "and numpy, against the original behind its own processor.",
         "",
         "| checkpoint | format | MB | largest difference of a logit | same labels | same labels from the sidecar "
         "| batch 1, ms | batch 8, ms |",

@@ -23,6 +23,7 @@ commands:
   evaluate  measure a saved model on a data set
   predict   name the classes of pictures
   inspect   list the layer groups of a checkpoint, with their learning rates
+  export    write a saved model as ONNX or torch.export, checked against the original
   license   check the licences of a checkpoint, its bases and a data set for a use
 
 `hf-transfer COMMAND --help` lists the options of a command; `hf-transfer --version` says which version this is."""
@@ -137,6 +138,12 @@ def _inspect(argv: Sequence[str]) -> int:
     return inspect_command(argv)
 
 
+def _export(argv: Sequence[str]) -> int:
+    from hf_transfer.publishing.export_command import export_command
+
+    return export_command(argv)
+
+
 def _license(argv: Sequence[str]) -> int:
     from hf_transfer.publishing.license_command import license_command
 
@@ -148,5 +155,6 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "evaluate": _evaluate,
     "predict": _predict,
     "inspect": _inspect,
+    "export": _export,
     "license": _license,
 }

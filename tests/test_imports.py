@@ -23,7 +23,7 @@ FLOORS = {
     "models": 2,
     "training": 3,
     "evaluation": 3,
-    "publishing": 3,
+    "publishing": 4,
     "decisions": 4,
     "facts": 4,
     "inspection": 4,

@@ -10,33 +10,18 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hf_transfer.errors import UserError
 from hf_transfer.evaluation.options import OUTPUT_SUFFIXES, evaluate_parser, predict_parser
+from hf_transfer.evaluation.saved_run import changed_data_note, data_config, resolve_model
 
 if TYPE_CHECKING:
-    from hf_transfer.config import FinetuneConfig
     from hf_transfer.data.image_data import ImageData
     from hf_transfer.evaluation.evaluator import Evaluation
     from hf_transfer.evaluation.prediction import Prediction
 
 _MAX_CLASS_LINES = 30
-
-# What decides, besides the data set's name, which pictures are in which split.
-_DATA_FIELDS = (
-    "dataset_config",
-    "dataset_revision",
-    "image_column",
-    "label_column",
-    "train_split",
-    "validation_split",
-    "test_split",
-    "validation_fraction",
-    "test_fraction",
-    "max_train_samples",
-    "images_per_class",
-)
 
 
 def evaluate_command(argv: Sequence[str]) -> int:
@@ -56,8 +41,8 @@ def evaluate_command(argv: Sequence[str]) -> int:
     _check_at_least_one("--batch_size", options.batch_size)
     if options.output and Path(options.output).is_dir():
         raise UserError(f"--output {options.output} is a folder.", "a file", f"--output {options.output}/result.json")
-    model, run = _resolve_model(options.model)
-    config = _data_config(options, run)
+    model, run = resolve_model(options.model)
+    config = data_config(options, run)
 
     from hf_transfer.data.loading import load_image_data
     from hf_transfer.evaluation.evaluator import evaluate_model
@@ -71,7 +56,7 @@ def evaluate_command(argv: Sequence[str]) -> int:
         extra_metrics=options.metrics,
         batch_size=options.batch_size,
     )
-    note = _changed_data_note(run, config, data)
+    note = changed_data_note(run, config, data)
     _show_evaluation(options, model, data, evaluation, note)
     return 0
 
@@ -98,7 +83,7 @@ def predict_command(argv: Sequence[str]) -> int:
     from hf_transfer.evaluation.prediction import find_pictures, predict_files, write_predictions
 
     files = find_pictures(options.paths)
-    classifier = load_classifier(_resolve_model(options.model)[0])
+    classifier = load_classifier(resolve_model(options.model)[0])
     top_k = min(options.top_k, len(classifier.label_names))
     predictions = list(predict_files(classifier, files, top_k=top_k, batch_size=options.batch_size))
     if output is not None:
@@ -131,62 +116,6 @@ def _checked_output(given: str | None) -> Path | None:
             f"--output {given}", f"a file that ends in {', '.join(OUTPUT_SUFFIXES)}", "--output result.csv"
         )
     return path
-
-
-def _resolve_model(given: str) -> tuple[str, dict[str, Any] | None]:
-    """Returns the folder or Hub id of the model, and the `run.json` of its run if there is one."""
-    folder = Path(given).expanduser()
-    if (folder / "model").is_dir() and not (folder / "config.json").is_file():
-        return str(folder / "model"), _read_run(folder / "run.json")
-    if folder.is_dir() and folder.resolve().name == "model":
-        return given, _read_run(folder.resolve().parent / "run.json")
-    return given, None
-
-
-def _read_run(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    try:
-        run = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{path} is damaged: {error}", hint="give --dataset and the folder of the model itself"
-        ) from error
-    return run if isinstance(run, dict) else None
-
-
-def _data_config(options: argparse.Namespace, run: dict[str, Any] | None) -> "FinetuneConfig":
-    """Describes the data: the user's word first, then the run's where it is about the same data set."""
-    from hf_transfer.config import FinetuneConfig
-
-    trained_on = (run or {}).get("config", {})
-    dataset = options.dataset or trained_on.get("dataset")
-    if dataset is None:
-        raise UserError(
-            f"{options.model} does not say which data set to measure on.",
-            "--dataset, or the folder of a run (with its run.json)",
-            f"hf-transfer evaluate {options.model} --dataset DATASET",
-        )
-    values: dict[str, Any] = {}
-    if dataset == trained_on.get("dataset"):
-        # Split in another way, pictures of the training would be among those of the test.
-        values = {name: trained_on[name] for name in _DATA_FIELDS if trained_on.get(name) is not None}
-    given = {name: getattr(options, name, None) for name in _DATA_FIELDS}
-    values |= {name: value for name, value in given.items() if value is not None}
-    return FinetuneConfig(model=options.model, dataset=dataset, **values)
-
-
-def _changed_data_note(run: dict[str, Any] | None, config: "FinetuneConfig", data: "ImageData") -> str | None:
-    """Says so if the run's data set is not what it was when the model was trained."""
-    if run is None or run.get("config", {}).get("dataset") != config.dataset:
-        return None
-    before = run.get("data", {}).get("fingerprint")
-    if before is None or before == data.fingerprint:
-        return None
-    return (
-        f"{config.dataset} is not what it was when the model was trained (its fingerprint differs), so pictures of "
-        "the training may be among those measured on."
-    )
 
 
 def _show_evaluation(

@@ -116,12 +116,10 @@ def resolve_request(run: Path, given: dict[str, Any], token: str | None = None) 
         UserError: without a repository, or with options that exclude each other.
     """
     remembered = read_state(run).request
-    values: dict[str, Any] = {
-        name: given[name] if given.get(name) is not None else remembered.get(name) for name in _REMEMBERED
-    }
     if given.get("repo_id") not in (None, remembered.get("repo_id")):
-        # Another repository is another push: nothing but what was given counts.
-        values = {name: given.get(name) for name in _REMEMBERED}
+        remembered = {}  # another repository is another push: nothing but what was given counts
+    values: dict[str, Any] = {name: given.get(name) for name in _REMEMBERED}
+    values |= {name: remembered.get(name) for name, value in values.items() if value is None}
     if not values["repo_id"]:
         raise UserError(
             f"Where {run} is to be pushed was not said.", "a Hub id", f"hf-transfer push {run} --repo-id OWNER/NAME"

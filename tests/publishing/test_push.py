@@ -16,6 +16,7 @@ from tests.publishing.finished_run import (
     copy_of,
     finish_run,
     let_write,
+    prove_here,
     texts_below,
 )
 
@@ -42,6 +43,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run(finished: Path, tmp_path: Path, hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> Path:
     let_write(hub, monkeypatch)
+    prove_here(monkeypatch)
     return copy_of(finished, tmp_path)
 
 

@@ -25,6 +25,7 @@ commands:
   inspect   list the layer groups of a checkpoint, with their learning rates
   export    write a saved model as ONNX or torch.export, checked against the original
   license   check the licences of a checkpoint, its bases and a data set for a use
+  push      publish a finished run on the Hub, or finish a push that was interrupted
 
 `hf-transfer COMMAND --help` lists the options of a command; `hf-transfer --version` says which version this is."""
 
@@ -89,9 +90,10 @@ def _train(argv: Sequence[str]) -> int:
     with _uncollected():
         config = parse_command_line(argv)
         from hf_transfer.pipeline import finetune
+        from hf_transfer.training.process_group import end_processes
 
     finetune(config)
-    _end_processes()
+    end_processes()
     return 0
 
 
@@ -109,15 +111,6 @@ def _uncollected() -> Iterator[None]:
         gc.freeze()
         gc.enable()
         atexit.register(gc.unfreeze)
-
-
-def _end_processes() -> None:
-    """Ends the process group of a distributed run; gloo aborts a process that leaves while a peer is still talking."""
-    import torch.distributed
-
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.barrier()
-        torch.distributed.destroy_process_group()
 
 
 def _evaluate(argv: Sequence[str]) -> int:
@@ -150,6 +143,12 @@ def _license(argv: Sequence[str]) -> int:
     return license_command(argv)
 
 
+def _push(argv: Sequence[str]) -> int:
+    from hf_transfer.publishing.push_command import push_command
+
+    return push_command(argv)
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "train": _train,
     "evaluate": _evaluate,
@@ -157,4 +156,5 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "inspect": _inspect,
     "export": _export,
     "license": _license,
+    "push": _push,
 }

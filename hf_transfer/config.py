@@ -238,6 +238,12 @@ class FinetuneConfig:
         metadata={"help": "Show the licences of data, but do not take them to bind the model."},
     )
 
+    # The push (`--push_to_hub` and the `--hub_...` options are Trainer's)
+    widget_images: bool = field(
+        default=True,
+        metadata={"help": "With --push_to_hub, show three test pictures where the licence of the data allows it."},
+    )
+
     # The results
     metrics: list[str] | None = field(
         default=None,

@@ -26,9 +26,11 @@ from hf_transfer.evaluation.metrics import ClassificationMetrics
 from hf_transfer.facts import checkpoint_facts, config_facts, data_facts, training_facts
 from hf_transfer.models.checkpoint import load_checkpoint
 from hf_transfer.publishing.license_check import check_run, license_decision
+from hf_transfer.publishing.push_of_training import check_push, push_after_training, wants_push
 from hf_transfer.report import Decision, RunReport
 from hf_transfer.run_folder import OUTPUTS, prepare_run_folder, write_outputs
 from hf_transfer.training.arguments import build_training_arguments, planned_arguments, wants_batch_size
+from hf_transfer.training.process_group import end_processes
 from hf_transfer.training.rates import plan_rates
 from hf_transfer.training.session import build_trainer, mix_with_pretrained, planned_visits, save_model, train
 from hf_transfer.training.wise_ft import backbone_state
@@ -56,6 +58,7 @@ def finetune(config: FinetuneConfig) -> RunReport | None:
     )
     with clock.stage("licences"):
         verdict = check_run(config)
+        check_push(config, folder, verdict)
     with clock.stage("data"):
         data = load_image_data(config)
         compute_metrics = ClassificationMetrics(data.label_names, config.metrics or ())
@@ -91,6 +94,9 @@ def finetune(config: FinetuneConfig) -> RunReport | None:
         trainer.accelerator.wait_for_everyone()
         if not config.keep_cache:
             pictures.discard()
+    if wants_push(config):
+        # The other processes would wait for the push, and give up in the middle of a long one.
+        end_processes()
     if not args.should_save:
         return None
     with clock.stage("evaluation"):
@@ -115,6 +121,8 @@ def finetune(config: FinetuneConfig) -> RunReport | None:
     )
     write_outputs(report, folder)
     _print_results(report, evaluation, folder)
+    if wants_push(config):
+        push_after_training(config, folder, data.test)
     return report
 
 

@@ -51,7 +51,7 @@ def hub() -> Iterator[HubServer]:
 @pytest.fixture
 def repo_id(request: pytest.FixtureRequest) -> str:
     """A repository id of this test's own, so that the cache never knows it from another test."""
-    return f"someone/{re.sub(r'[^A-Za-z0-9]+', '-', request.node.name).strip('-')[:80]}"
+    return f"someone/{re.sub(r'[^A-Za-z0-9]+', '-', request.node.name).strip('-')[:80].strip('-')}"
 
 
 @pytest.fixture

@@ -216,7 +216,6 @@ def test_bfloat16_autocast_leaves_float32_weights(tmp_path: Path):
     [
         ("vit", ["--report_to", "wandb"], "the package wandb is not installed"),
         ("resnet", ["--activation_checkpointing"], "does not support it"),
-        ("vit", ["--push_to_hub"], "hf upload"),
         ("vit", ["--lr_scheduler_type", "cosine", "--metric_for_best_model", "beauty"], "beauty"),
     ],
 )

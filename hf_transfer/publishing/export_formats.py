@@ -234,7 +234,7 @@ def _plain_attention(model: PreTrainedModel, wanted: bool) -> Iterator[None]:
         yield
     finally:
         if switch:
-            model.set_attn_implementation(before)
+            model.set_attn_implementation(str(before))
         for module in fused:
             module.fused_attn = True
 

@@ -92,11 +92,7 @@ def planned_arguments(config: FinetuneConfig) -> dict[str, Any]:
 
     Returns:
         `dict`: keyword arguments for `TrainingArguments`.
-
-    Raises:
-        UserError: if the user asks for something that this version does not do.
     """
-    _refuse_unsupported(config)
     values = {name: default.value for name, default in OUR_DEFAULTS.items()}
     strategy = STRATEGY_DEFAULTS[config.strategy]
     values |= {name: default.value for name, default in strategy.items()}
@@ -122,7 +118,10 @@ def build_training_arguments(config: FinetuneConfig, learning_rate: float) -> Tr
         UserError: if `TrainingArguments` refuses a value, with its own words.
     """
     # `hf_transfer.training.batch_size` does it: Trainer would change the number of images per step.
+    # Nor does Trainer push: it would publish pickles, and a card with numbers that were not measured on the published
+    # weights (`hf_transfer.publishing.push_of_training` does it when the run is finished).
     values = planned_arguments(config) | {"learning_rate": learning_rate, "auto_find_batch_size": False}
+    values |= {"push_to_hub": False, "hub_token": None}
     try:
         args = TrainingArguments(**values)
     except (ValueError, TypeError, KeyError, ImportError, NotImplementedError) as error:
@@ -148,15 +147,6 @@ def build_training_arguments(config: FinetuneConfig, learning_rate: float) -> Tr
 def wants_batch_size(config: FinetuneConfig) -> bool:
     """Tells whether the user asked for smaller micro-batches where memory runs out."""
     return bool(config.training.get("auto_find_batch_size"))
-
-
-def _refuse_unsupported(config: FinetuneConfig) -> None:
-    if config.training.get("push_to_hub"):
-        raise UserError(
-            "--push_to_hub is not supported by this version: Trainer's own push would publish pickles and a card "
-            "with numbers that were not measured on the published weights.",
-            hint="finish the run and then `hf upload <repo id> <output_dir>/model`",
-        )
 
 
 def _check_trackers(args: TrainingArguments) -> None:

@@ -1,0 +1,117 @@
+"""A few of the test pictures, as they may be shown beside a published model.
+
+Knows when pictures may leave this machine (the licence of the data says so) and how they are written: re-encoded, so
+that nothing but pixels goes along. Does not publish them.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import datasets
+from huggingface_hub import ModelCard
+
+from hf_transfer.config import FinetuneConfig
+from hf_transfer.data.images import to_rgb
+from hf_transfer.data.loading import load_image_data
+from hf_transfer.errors import UserError
+from hf_transfer.publishing.license_judgement import grade_for_publishing
+from hf_transfer.publishing.license_table import facts_of
+from hf_transfer.publishing.license_verdict import LicenseVerdict
+from hf_transfer.publishing.publish_folder import WIDGET
+from hf_transfer.report import to_plain
+
+PICTURES = 3
+_LONGEST_SIDE = 512
+
+
+def may_travel(verdict: LicenseVerdict | None) -> tuple[bool, str]:
+    """Tells whether pictures of the data set may be published, and why or why not.
+
+    Only what is surely allowed is: an unknown licence, one that sources disagree about, one with conditions that a
+    person must read, and data whose licence was only reported are not.
+    """
+    links = [link for link in verdict.links if link.role == "dataset"] if verdict is not None else []
+    if verdict is None or not links:
+        return False, "nothing is known about the licence of the data"
+    if verdict.data_report_only:
+        return False, "the licence of the data was only reported"
+    for link in links:
+        facts = facts_of(link.license)
+        if link.license is None or not facts.is_known:
+            return False, "the licence of the data is not known"
+        if link.conflict or link.problem is not None:
+            return False, "what is known about the licence of the data is not certain"
+        if grade_for_publishing(facts).exit_code or facts.condition:
+            return False, f"the licence of the data ({link.license}) does not surely allow it"
+    return True, f"the licence of the data allows it ({links[0].license})"
+
+
+def stored_pictures(run: Path) -> list[Path]:
+    """Returns the pictures that an earlier push chose."""
+    return sorted((run / WIDGET).glob("example-*.jpg"))
+
+
+def choose_pictures(test: datasets.Dataset, folder: Path) -> list[Path]:
+    """Writes pictures of as many classes as possible, always the same ones for the same data.
+
+    Args:
+        test (`datasets.Dataset`):
+            The test split, with the columns `image` and `label`.
+        folder (`Path`):
+            Where to write; made if needed.
+
+    Returns:
+        `list[Path]`: at most three; fewer where pictures cannot be read.
+    """
+    labels = list(test["label"])
+    firsts = [labels.index(label) for label in sorted(set(labels))]
+    others = [row for row in range(len(labels)) if row not in set(firsts)][:PICTURES]
+    folder.mkdir(parents=True, exist_ok=True)
+    written: list[Path] = []
+    for row in [*firsts, *others]:
+        if len(written) == PICTURES:
+            break
+        picture = to_rgb(test[row]["image"])
+        picture.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
+        path = folder / f"example-{len(written) + 1}.jpg"
+        picture.save(path, quality=92, exif=b"")
+        written.append(path)
+    return written
+
+
+def reload_test_split(report: Mapping[str, Any]) -> datasets.Dataset:
+    """Reads the test split of a run again.
+
+    Raises:
+        UserError: where the data are not here any more, or are not what they were.
+    """
+    config = report["config"]
+    fields = {name: value for name, value in config.items() if name in FinetuneConfig.__dataclass_fields__}
+    data = load_image_data(FinetuneConfig(**{**fields, "training": {}, "command": ()}))
+    if data.fingerprint != report.get("data", {}).get("fingerprint"):
+        raise UserError("The data set is not what it was when the model was trained.")
+    return data.test
+
+
+def name_in_card(card: Path, target: Path, pictures: list[Path]) -> Path:
+    """Writes a copy of a card whose metadata name exactly these pictures as examples.
+
+    Args:
+        card (`Path`):
+            The card.
+        target (`Path`):
+            Where the copy goes.
+        pictures (`list[Path]`):
+            What goes along; without any, the card names none.
+    """
+    text = ModelCard(card.read_text(encoding="utf-8"), ignore_metadata_errors=True)
+    metadata = to_plain(text.data.to_dict())
+    wanted = [{"src": f"{WIDGET}/{path.name}", "example_title": path.stem} for path in pictures]
+    if metadata.get("widget", []) == wanted or not metadata:
+        return card
+    text.data["widget"] = wanted
+    if not wanted:
+        text.data.pop("widget")
+    target.write_text(str(text), encoding="utf-8")
+    return target

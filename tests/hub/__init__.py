@@ -1,0 +1,1 @@
+"""A Hub over real HTTP, for tests that drive the real clients."""

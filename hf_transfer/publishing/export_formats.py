@@ -29,8 +29,8 @@ LOWEST_OPSET = 18
 """The one that torch's exporter is written in; it writes none below."""
 DEFAULT_OPSET = 20
 OPSET_REASON = (
-    "from 20 on GELU is one operator, and faster than the steps that 18 writes; later opsets were no faster, and fewer "
-    "runtimes read them (benchmarks/results/export.md)"
+    "from 20 on GELU is one operator, and faster than the steps that 18 writes; later opsets were no faster, and "
+    "fewer runtimes read them (benchmarks/results/export.md)"
 )
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80")
 """How a `torch.save` (a zip of pickles) and a bare pickle begin."""

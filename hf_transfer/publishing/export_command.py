@@ -32,7 +32,7 @@ def export_parser() -> CommandParser:
     add("--format", choices=("onnx", "torch"), default="onnx", help="ONNX, or torch.export's .pt2. Default: onnx.")
     add("--output", metavar="DIR", help="Folder to write to. Default: RUN/export_FORMAT, or NAME_FORMAT here.")
     add("--overwrite", action="store_true", help="Replace an export that is in that folder already.")
-    add("--opset", type=int, help="Of ONNX. Default: 18, the lowest that torch writes.")
+    add("--opset", type=int, help="Of ONNX. Default: 20.")
     add("--dataset", help="Check on the test pictures of this data set. Default: the run's own, if it is a run.")
     add("--images", nargs="+", metavar="PATHS", help="Check on these pictures: files, folders, patterns.")
     add("--num_images", type=int, default=64, help="Check on at most so many, spread evenly. Default: 64.")

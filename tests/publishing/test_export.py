@@ -67,7 +67,7 @@ def test_an_export_predicts_from_its_files_alone(colours: Path, pictures: Path, 
         item["original_ms"] > 0 and item["exported_ms"] > 0 and item["turns"] >= 5 for item in report["latency"]
     )
     assert set(report["files"]) == names - {"export.json"}
-    assert report["opset"] == (18 if export_format == "onnx" else None)
+    assert report["opset"] == (20 if export_format == "onnx" else None)
     assert report["hardware"]["processor"]
     assert report["versions"]["torch"] == torch.__version__.split("+")[0]
 

@@ -97,13 +97,13 @@ def test_an_onnx_file_says_what_goes_in_and_out(tmp_path: Path):
     import onnx
 
     model = tiny_classifier(tmp_path / "model", "vit").model
-    write_onnx(capture(model, random_pixels(model, 2)), model, tmp_path / "model.onnx", 20)
+    write_onnx(capture(model, random_pixels(model, 2)), model, tmp_path / "model.onnx", 21)
     written = onnx.load(tmp_path / "model.onnx")
     (entry,), (out,) = written.graph.input, written.graph.output
     sizes = [[side.dim_param or side.dim_value for side in value.type.tensor_type.shape.dim] for value in (entry, out)]
     assert (entry.name, out.name) == ("pixel_values", "logits")
     assert sizes == [["batch", 3, 32, 32], ["batch", 5]]
-    assert {opset.version for opset in written.opset_import if opset.domain == ""} == {20}
+    assert {opset.version for opset in written.opset_import if opset.domain == ""} == {21}
 
 
 def test_an_archive_holds_no_pickle(tmp_path: Path):
@@ -206,7 +206,7 @@ def test_an_opset_that_cannot_be_written_is_refused(opset: int):
 def test_the_opset_is_onnx_s_alone():
     need_onnx()
     assert check_opset("onnx", None) == DEFAULT_OPSET
-    assert check_opset("onnx", 20) == 20
+    assert check_opset("onnx", 18) == 18
     assert check_opset("torch", None) is None
     with pytest.raises(UserError, match="--opset 18 with --format torch"):
         check_opset("torch", 18)

@@ -1,6 +1,9 @@
 """The test Hub itself: data sets through the real `datasets`, and what a client may see."""
 
 import io
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import datasets
@@ -59,6 +62,43 @@ def test_data_set_of_class_folders(hub: HubServer, repo_id: str, image_folder: P
 def test_data_set_in_parquet(hub: HubServer, repo_id: str, image_folder: Path):
     hub.add_dataset(repo_id, _parquet_files(image_folder))
     _check(datasets.load_dataset(repo_id))
+
+
+_STREAM = """
+import hashlib, sys
+import datasets
+for streaming in (True, False):
+    rows = datasets.load_dataset(sys.argv[1], split="test", streaming=streaming)
+    print([(row["label"], hashlib.sha256(row["image"].tobytes()).hexdigest()) for row in rows])
+"""
+
+
+@pytest.mark.parametrize("form", ["imagefolder", "parquet"])
+def test_data_set_streamed(hub: HubServer, repo_id: str, image_folder: Path, form: str, tmp_path: Path):
+    hub.add_user("hf_reader", "reader", role="read")
+    files = image_folder if form == "imagefolder" else _parquet_files(image_folder)
+    hub.add_dataset(repo_id, files, private=True, readers={"reader"})
+    # A process of its own: streaming starts an event loop that nobody ends.
+    environment = {**os.environ, "HF_TOKEN": "hf_reader", "HF_HOME": str(tmp_path / "home")}
+    command = [sys.executable, "-c", _STREAM, repo_id]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+    assert result.returncode == 0, result.stderr
+    streamed, whole = result.stdout.splitlines()
+    assert streamed == whole
+    assert streamed.count("(0, ") == streamed.count("(1, ") == 2
+
+
+@pytest.mark.parametrize("access", ["private", "gated"])
+def test_load_image_data_with_the_right_token(
+    hub: HubServer, repo_id: str, image_folder: Path, access: str, monkeypatch
+):
+    hub.add_user("hf_reader", "reader", role="read")
+    monkeypatch.setenv("HF_TOKEN", "hf_reader")
+    repository = hub.add_dataset(repo_id, image_folder, readers={"reader"}, **{access: True})
+    commit = repository.commit(image_folder, branch="v1")
+    loaded = load_image_data(FinetuneConfig(model="quickstart", dataset=repo_id, dataset_revision="v1"))
+    assert loaded.revision == commit
+    assert loaded.label_names == CLASSES
 
 
 def test_data_set_at_a_revision(hub: HubServer, repo_id: str, image_folder: Path):

@@ -13,7 +13,7 @@ from typing import Any
 _POSIX = re.compile(r"(?<![\w:/.<~-])~?/(?:[^/\s\"'<>|,;:)]+/)+[^/\s\"'<>|,;:)]*")
 _REST = r"(?:[/\\\\][^\s\"'<>|,;:)]*)?(?![\w-])"
 _WINDOWS = re.compile(r"(?<!\w)[A-Za-z]:\\[^\s\"'<>|,;)]+")
-_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{8,}\b")
+_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}\b")
 
 
 def without_local_places(report: Mapping[str, Any], run: Path) -> dict[str, Any]:

@@ -13,9 +13,10 @@ import datasets
 
 from hf_transfer.errors import UserError
 from hf_transfer.publishing.hub_target import HubTarget, full_repo_id
-from hf_transfer.publishing.license_verdict import Grade, LicenseVerdict
+from hf_transfer.publishing.license_verdict import LicenseVerdict
 from hf_transfer.publishing.publish_folder import CARD, PublishedFile, collect_files, describe, read_report
 from hf_transfer.publishing.push_access import check_logged_in
+from hf_transfer.publishing.push_permission import check_publishing, verdict_of_report
 from hf_transfer.publishing.push_proof import prove
 from hf_transfer.publishing.push_request import PushRequest, PushState, read_state
 from hf_transfer.publishing.widget_pictures import (
@@ -25,23 +26,6 @@ from hf_transfer.publishing.widget_pictures import (
     reload_test_split,
     stored_pictures,
 )
-
-
-class PublishingRefusal(UserError):
-    """The licences forbid publishing, or a person must decide first."""
-
-    def __init__(self, verdict: LicenseVerdict | None, run: Path | None):
-        grade = verdict.publishing if verdict is not None else Grade.REVIEW
-        self.exit_code = grade.exit_code
-        why = [note for note in verdict.notes if note.startswith(("Not published", "What settles"))] if verdict else []
-        said = "forbidden by the licences" if grade is Grade.FORBIDDEN else "not decided: a person must look first"
-        listed = "".join(f"\n  {note}" for note in why) or "\n  The licences of this run were never checked."
-        again = f"; the model stays in {run}" if run is not None else ""
-        super().__init__(
-            f"Publishing this model is {said}.{listed}",
-            "models made of works whose licences let what is made of them be shared; unknown is never permission",
-            f"`hf-transfer license` with the same model and data for the details{again}",
-        )
 
 
 def push_run(request: PushRequest, test: datasets.Dataset | None = None) -> PushState:
@@ -74,22 +58,6 @@ def push_run(request: PushRequest, test: datasets.Dataset | None = None) -> Push
     finally:
         state.write(request.run)
     return state
-
-
-def check_publishing(verdict: LicenseVerdict | None, run: Path | None = None) -> None:
-    """Refuses what may not be published.
-
-    Raises:
-        PublishingRefusal: with exit code 4 where it is forbidden, 3 where a person must decide.
-    """
-    if verdict is None or verdict.publishing.exit_code:
-        raise PublishingRefusal(verdict, run)
-
-
-def verdict_of_report(report: Mapping[str, Any]) -> LicenseVerdict | None:
-    """Returns the verdict that a report holds; `None` where the licences were never checked."""
-    facts = report.get("license")
-    return LicenseVerdict.from_dict(facts) if facts else None
 
 
 def _push(

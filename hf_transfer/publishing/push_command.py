@@ -46,6 +46,9 @@ def push_parser() -> CommandParser:
         default=None,
         help="Publish no test pictures, even where the licence of the data allows it.",
     )
+    add("--data_license", help="Licence of pictures on this disk, where the run did not say; `own` if yours.")
+    add("--license_override", nargs="+", default=[], metavar="WORK=ID", help="Your word on a work; needs evidence.")
+    add("--license_evidence", nargs="+", default=[], metavar="LINK_OR_FILE", help="One for each override.")
     add("--json", action="store_true", help="Print the result as JSON and nothing else.")
     add("--debug", action="store_true", help="Show the traceback of an error.")
     return parser
@@ -72,6 +75,12 @@ def push_command(argv: Sequence[str]) -> int:
     from hf_transfer.publishing.push import push_run
     from hf_transfer.publishing.push_request import resolve_request
 
+    if options.data_license or options.license_override:
+        from hf_transfer.publishing.push_permission import restate_licenses
+
+        restate_licenses(run, options.data_license, options.license_override, options.license_evidence)
+        if (run / "README.md").is_file():
+            print("note: the card README.md tells the verdict of before; render it anew.", file=sys.stderr)
     names = ("repo_id", "private", "create_pr", "branch", "tag", "collection", "widget_images")
     request = resolve_request(run, {name: getattr(options, name) for name in names})
     with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():

@@ -16,9 +16,10 @@ from hf_transfer.config import FinetuneConfig
 from hf_transfer.errors import UserError
 from hf_transfer.publishing.hub_target import full_repo_id
 from hf_transfer.publishing.license_verdict import LicenseVerdict
-from hf_transfer.publishing.push import check_publishing, push_run
+from hf_transfer.publishing.push import push_run
 from hf_transfer.publishing.push_access import check_logged_in, check_write_access
 from hf_transfer.publishing.push_command import format_state
+from hf_transfer.publishing.push_permission import check_publishing
 from hf_transfer.publishing.push_request import PushRequest
 
 

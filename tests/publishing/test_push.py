@@ -239,6 +239,26 @@ def test_licences_come_first(
     assert hub.requests == []
 
 
+def test_what_the_run_did_not_say_is_said_at_the_push(hub: HubServer, repo_id: str, run: Path, capsys):
+    report = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    report["config"]["data_license"] = None
+    (run / "run.json").write_text(json.dumps(report), encoding="utf-8")
+    assert push(run, repo_id, "--data_license", "nobody-knows") == 2
+    assert push(run, repo_id, "--data_license", "cc-by-nd-4.0") in (3, 4)
+    assert not hub.repositories
+    (run / "run.json").write_text(json.dumps({**report, "license": None}), encoding="utf-8")
+    assert push(run, repo_id) == 3
+    capsys.readouterr()
+    assert push(run, repo_id, "--data_license", "own") == 0
+    there = json.loads(published(hub, repo_id)["run.json"])
+    (link,) = [link for link in there["license"]["links"] if link["role"] == "dataset"]
+    assert (link["work"], link["license"]) == ("pictures", "own")
+    assert {name: there[name] for name in ("evaluation", "history")} == {
+        name: report[name] for name in ("evaluation", "history")
+    }
+    assert main(["push", str(run)]) == 0
+
+
 @pytest.mark.parametrize("name", ["training_args.bin", "optimizer.pt", "rng_state.pth", "sub/x.pkl", "notes.txt"])
 def test_what_is_never_published_is_refused(hub: HubServer, repo_id: str, run: Path, name: str, capsys):
     (run / "model" / name).parent.mkdir(exist_ok=True)

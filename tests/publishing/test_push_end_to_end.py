@@ -43,7 +43,9 @@ def test_train_push_download_predict(hub: HubServer, repo_id: str, tmp_path: Pat
     assert ("lfs_put" in hub.calls) == (mode == "lfs")
     assert ("xet_token" in hub.calls) == (mode == "xet")
     repository = hub.repositories["models", repo_id]
-    assert set(repository.commits[repository.refs["main"]]) > MODEL_FILES
+    # A checkpoint of timm keeps its processor in config.json.
+    files = MODEL_FILES if kind == "transformers" else MODEL_FILES - {"preprocessor_config.json"}
+    assert set(repository.commits[repository.refs["main"]]) > files
     state = json.loads((tmp_path / "run" / "push.json").read_text(encoding="utf-8"))
     assert state["proof"]["largest_difference"] == 0
     assert TOKEN not in trained.stdout + trained.stderr + texts_below(tmp_path / "run")
@@ -56,6 +58,30 @@ def test_train_push_download_predict(hub: HubServer, repo_id: str, tmp_path: Pat
     assert answers[0].returncode == 0, answers[0].stderr
     assert json.loads(answers[0].stdout) == json.loads(answers[1].stdout)
     assert len(json.loads(answers[0].stdout)) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("role", ["write", "read"])
+def test_two_processes(hub: HubServer, repo_id: str, tmp_path: Path, role: str):
+    hub.add_user(TOKEN, "someone", role=role)
+    words = [*make_project(tmp_path)[1:], "--push_to_hub", "--hub_model_id", repo_id]
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines"]
+    command += ["1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "29631"]
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_TOKEN": TOKEN, "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(
+        [*command, "finetune.py", *words], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280
+    )
+    if role == "read":
+        assert result.returncode != 0
+        assert result.stderr.count("error: Your token may only read") == 1
+        assert not hub.repositories
+        assert not (tmp_path / "run").exists()
+        return
+    assert result.returncode == 0, result.stderr
+    assert len(list(hub.repositories["models", repo_id].history())) == 2
+    assert hub.calls.count("create_repo") == 1
+    report = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
+    assert report["hardware"]["num_processes"] == 2
 
 
 def test_xet_without_its_storage(hub: HubServer, repo_id: str, tmp_path: Path):

@@ -43,9 +43,11 @@ def test_a_value_that_trainer_refuses_is_told_in_its_words(tmp_path):
         build_training_arguments(config(training={"output_dir": str(tmp_path), "lr_scheduler_type": "zigzag"}), 1e-3)
 
 
-def test_push_to_hub_is_refused_with_a_way_out():
-    with pytest.raises(UserError, match="push_to_hub"):
-        planned_arguments(config(training={"push_to_hub": True}))
+def test_trainer_itself_never_pushes(tmp_path):
+    asked = {"push_to_hub": True, "hub_token": "hf_secret", "hub_model_id": "a/b"}
+    args = build_training_arguments(config(training={"output_dir": str(tmp_path), "use_cpu": True, **asked}), 1e-3)
+    assert args.push_to_hub is False
+    assert args.hub_token is None
 
 
 def test_output_dir_is_named_after_model_data_and_strategy():

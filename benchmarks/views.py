@@ -107,8 +107,13 @@ def main() -> None:
         "| checkpoint | data set | views | 6 epochs | 20 epochs | solved by L-BFGS |",
         "|---|---|---|---|---|---|",
     ]
-    for run in RUNS:
+    for number, run in enumerate(RUNS, start=1):
         lines += rows(assets, *run)
+        write_table([*lines, "", f"{number} of {len(RUNS)} planned pairs are in the table."])
+
+
+def write_table(lines: list[str]) -> None:
+    """Writes the rows so far, with the lab note."""
     machine, versions = hardware(1), package_versions()
     used = ", ".join(
         f"{name} {versions[name]}" for name in ("torch", "transformers", "scikit-learn") if name in versions

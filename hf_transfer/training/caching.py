@@ -28,7 +28,7 @@ from hf_transfer.training.solved_start import SolvedHeadCallback
 from hf_transfer.training.trainer import TransferTrainer
 
 DEFAULT_VIEWS = 2
-"""Chosen on validation data: `benchmarks/results/cache.md`."""
+"""More hardly help a frozen head, fewer do less well with some networks (`benchmarks/views.py`)."""
 
 
 def attach_cache(

@@ -51,7 +51,13 @@ def whole(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("strategy", "kill"),
-    [("progressive", 1), ("progressive", 7), ("full", 12), ("lp-ft", 5), ("plateau", 16), ("averaged", 8)],
+    [
+        ("progressive", 7),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in [("progressive", 1), ("full", 12), ("lp-ft", 5), ("plateau", 16), ("averaged", 8)]
+        ),
+    ],
 )
 def test_killed_and_continued_is_uninterrupted(strategy: str, kill: int, whole, tmp_path: Path):
     killed = run(tmp_path, strategy, kill)

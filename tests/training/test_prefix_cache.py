@@ -21,6 +21,14 @@ from tests.training.test_thawing_processes import assert_same, environment
 from tests.training.tiny_run import tiny_model
 
 MORE_FAMILIES = ("vit", "convnext", "resnet", "swin", "efficientnet", "dinov2")
+QUICK = ("vit", "resnet", "efficientnet", "swiftformer")
+
+
+def slow_but(families, quick=QUICK):
+    """Returns families as parameters, all but a few for the slow run."""
+    return [pytest.param(name, marks=() if name in quick else pytest.mark.slow) for name in families]
+
+
 STRATEGIES = {
     "partial": Unfreezing(strategy="partial"),
     "progressive": Unfreezing(strategy="progressive", unfreeze_at=[3]),
@@ -38,7 +46,7 @@ def trained(family: str, folder: Path, mode: str = "auto", **settings):
     return weights_of(model), trainer.prefix.facts
 
 
-@pytest.mark.parametrize("family", BUILDABLE)
+@pytest.mark.parametrize("family", slow_but(BUILDABLE))
 def test_the_head_learns_the_same(family: str, tmp_path: Path):
     plain, facts = trained(family, tmp_path, "off", views=1)
     assert not any(fact["cached"] for fact in facts)
@@ -48,7 +56,7 @@ def test_the_head_learns_the_same(family: str, tmp_path: Path):
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("family", MORE_FAMILIES)
+@pytest.mark.parametrize("family", slow_but(MORE_FAMILIES, ("vit", "resnet")))
 def test_every_strategy_learns_the_same(family: str, strategy: str, tmp_path: Path):
     settings = {"strategy": STRATEGIES[strategy], "num_train_epochs": 6, "eval_strategy": "epoch"}
     plain, _ = trained(family, tmp_path, "off", **settings)

@@ -60,7 +60,12 @@ def model_widths(model: nn.Module) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    "family", ["vit", "swin", "convnext", "resnet", "efficientnet", "dinov2", "mobilenet_v2", "beit"]
+    "family",
+    [
+        *("vit", "swin", "resnet"),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("convnext", "efficientnet", "dinov2", "beit")),
+        pytest.param("mobilenet_v2", marks=pytest.mark.slow),
+    ],
 )
 def test_every_boundary_between_groups_can_be_cut(family: str):
     torch.manual_seed(0)

@@ -74,6 +74,7 @@ def test_two_machines_thaw_as_one(tmp_path: Path, unused_port: int):
     assert_same(thawed_weights("vit", tmp_path / "one", 4), load_file(outs[0]))
 
 
+@pytest.mark.slow
 def test_ddp_still_forgets_parameters_that_thaw(tmp_path: Path):
     """transformers#416: when this fails, `hf_transfer.training.ddp` can go."""
     out = tmp_path / "two.safetensors"

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from hf_transfer.data.processor_facts import processor_facts
 from hf_transfer.data.transforms import build_eval_transform
 from hf_transfer.environment import hardware, package_versions
 from hf_transfer.errors import UserError
@@ -122,6 +123,7 @@ def export_classifier(
     """
     check_packages(export_format)
     chosen = check_opset(export_format, opset)
+    processor_facts(classifier.image_processor)  # refuses tensors whose size depends on the picture
     transform = build_eval_transform(classifier.image_processor)
     pixel_values = torch.stack([transform(image) for image in pictures.images])
     original = _Original(classifier)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import TextNetImageProcessor
 
 from hf_transfer.cli import main
 from hf_transfer.publishing import export
@@ -201,6 +202,15 @@ def test_mistakes_are_told(
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_pixels_of_varying_size_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture):
+    model = save_colour_model(tmp_path / "model")
+    (model / "preprocessor_config.json").unlink()
+    TextNetImageProcessor(size={"shortest_edge": 32}).save_pretrained(model)
+    assert main(["export", *arguments(model, tmp_path / "out")]) == 2
+    assert "tensors of different sizes" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -19,6 +19,8 @@ OUTPUTS = {
     "history": "history.csv",
     "curves": "curves.png",
 }
+# What comes after a run, and tells of its data; it goes with it.
+AFTERWARDS = ("push.json", "widget")
 _RESUME_WORDS_OFF = (None, "False", "false", "no")
 
 
@@ -71,5 +73,5 @@ def write_outputs(report: RunReport, folder: Path) -> None:
 def _leftovers(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    named = [folder / name for name in OUTPUTS.values()]
+    named = [folder / name for name in (*OUTPUTS.values(), *AFTERWARDS)]
     return [path for path in (*named, *sorted(folder.glob("checkpoint-*"))) if path.exists()]

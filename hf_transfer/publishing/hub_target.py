@@ -5,6 +5,7 @@ has landed after all, whether somebody else has committed since. All files go in
 (`parent_commit`), so a branch holds all of them or none. Does not know what the files are.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -21,6 +22,7 @@ from hf_transfer.publishing.push_patience import (
     FAILURES,
     TRIES,
     impatient_client,
+    is_too_late,
     patiently,
     pause,
     trouble_of,
@@ -106,6 +108,7 @@ class HubTarget:
         Raises:
             UserError: where that is not possible; the branch is as it was, or holds everything.
         """
+        start = time.monotonic()
         for number in range(1, TRIES + 1):
             found = self._find(files)
             if isinstance(found, Published):
@@ -119,7 +122,7 @@ class HubTarget:
                 landed = self._find(files)
                 if isinstance(landed, Published):
                     return replace(landed, already_there=False, removed=found.remove)
-                if not trouble.passing or number == TRIES:
+                if not trouble.passing or number == TRIES or is_too_late(start):
                     raise worded("committing the files", trouble, number) from error
                 pause("committing the files", trouble, number)
         raise AssertionError("the last try either returns or raises")

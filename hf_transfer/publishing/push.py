@@ -4,6 +4,7 @@ Knows the order of the steps and writes down how far it came (`push.json`), so t
 Every step looks first whether it is done already. Each is made next door.
 """
 
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -44,6 +45,11 @@ def push_run(request: PushRequest, test: datasets.Dataset | None = None) -> Push
         UserError: with `push.json` saying how far it came; the run's other files are as they were.
     """
     report = read_report(request.run)
+    if not os.access(request.run, os.W_OK):
+        raise UserError(
+            f"{request.run} cannot be written to, so nobody could say later how far the push came.",
+            hint="copy the run to a folder of your own, and push that",
+        )
     verdict = verdict_of_report(report)
     check_publishing(verdict, request.run)
     before = read_state(request.run)

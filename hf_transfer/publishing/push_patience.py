@@ -21,6 +21,8 @@ from hf_transfer.errors import UserError
 T = TypeVar("T")
 
 TRIES = 5
+PATIENCE = 600.0
+"""Seconds after which nothing is tried again; hf_xet alone tries for minutes before it gives up."""
 LONGEST_WAIT = 300.0
 """Seconds; whoever is asked to wait longer had better come back later."""
 ANSWER_TIMEOUT = 120.0
@@ -86,16 +88,22 @@ def patiently(doing: str, call: Callable[[], T], tries: int = TRIES) -> T:
         UserError: for what the user can mend.
         PushFailure: for everything else.
     """
+    start = time.monotonic()
     for number in range(1, tries + 1):
         try:
             with impatient_client():
                 return call()
         except FAILURES as error:
             trouble = trouble_of(error)
-            if not trouble.passing or number == tries:
+            if not trouble.passing or number == tries or is_too_late(start):
                 raise worded(doing, trouble, number) from error
             pause(doing, trouble, number)
     raise AssertionError("the last try either returns or raises")
+
+
+def is_too_late(start: float) -> bool:
+    """Tells whether what began at `start` (`time.monotonic`) has been tried for long enough."""
+    return time.monotonic() - start >= PATIENCE
 
 
 def pause(doing: str, trouble: Trouble, number: int) -> None:

@@ -62,22 +62,22 @@ def choose_pictures(test: datasets.Dataset, folder: Path) -> list[Path]:
             Where to write; made if needed.
 
     Returns:
-        `list[Path]`: at most three; fewer where pictures cannot be read.
+        `list[Path]`: at most three.
+
+    Raises:
+        UserError: where one of them cannot be read.
     """
     labels = list(test["label"])
     firsts = [labels.index(label) for label in sorted(set(labels))]
     others = [row for row in range(len(labels)) if row not in set(firsts)][:PICTURES]
+    # All are read before the first is written: one that cannot be read leaves none behind.
+    pictures = [to_rgb(test[row]["image"]) for row in [*firsts, *others][:PICTURES]]
     folder.mkdir(parents=True, exist_ok=True)
-    written: list[Path] = []
-    for row in [*firsts, *others]:
-        if len(written) == PICTURES:
-            break
-        picture = to_rgb(test[row]["image"])
+    paths = [folder / f"example-{number}.jpg" for number in range(1, len(pictures) + 1)]
+    for picture, path in zip(pictures, paths, strict=True):
         picture.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
-        path = folder / f"example-{len(written) + 1}.jpg"
         picture.save(path, quality=92, exif=b"")
-        written.append(path)
-    return written
+    return paths
 
 
 def reload_test_split(report: Mapping[str, Any]) -> datasets.Dataset:

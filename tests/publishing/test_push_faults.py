@@ -107,6 +107,13 @@ def test_a_server_that_says_nothing(hub: HubServer, repo_id: str, run: Path, mon
     check_completed(hub, repo_id, run)
 
 
+def test_patience_has_an_end(hub: HubServer, repo_id: str, run: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("hf_transfer.publishing.push_patience.PATIENCE", 0.0)
+    hub.inject("commit", "503", times=None)
+    assert main(["push", str(run), "--repo-id", repo_id]) == 1
+    assert hub.calls.count("commit") == 1
+
+
 def test_a_commit_that_landed_is_not_made_twice(hub: HubServer, repo_id: str, run: Path):
     for kind in ("cut", "503", "502-html", "403"):
         name = f"{repo_id}-{kind}"

@@ -102,6 +102,17 @@ def test_what_would_be_refused_is_refused_before_training(
     assert not hub.repositories
 
 
+def test_pictures_of_a_run_that_was_replaced_are_not_published(hub: HubServer, repo_id: str, words: list[str]):
+    assert main([*words, "--hub_model_id", repo_id]) == 0
+    stale = folder_of(words) / "widget" / "example-3.jpg"
+    stale.write_bytes(b"of other data")
+    assert main([*words, "--hub_model_id", f"{repo_id}-2", "--overwrite_output_dir"]) == 0
+    repository = hub.repositories["models", f"{repo_id}-2"]
+    assert (
+        repository.commits[repository.refs["main"]]["widget/example-3.jpg"] == stale.read_bytes() != b"of other data"
+    )
+
+
 @pytest.mark.parametrize(
     ("call", "kind"),
     [("create_repo", "403"), ("commit", "503"), ("lfs_put", "cut"), ("commit", "502-html"), ("resolve", "500")],

@@ -138,6 +138,7 @@ def _evaluate(config: FinetuneConfig, data: ImageData, folder: Path, batch_size:
             data.split(split),
             split,
             data.label_names,
+            train_counts=data.class_counts("train"),
             extra_metrics=config.metrics or (),
             batch_size=batch_size,
         )

@@ -236,6 +236,13 @@ class FinetuneConfig:
         default=None,
         metadata={"help": "Further metrics, as `evaluate.load` names them, beside those always reported."},
     )
+    check_usage: bool = field(
+        default=True,
+        metadata={
+            "help": "Run the lines that the card shows for using the model before they are written, in a process of "
+            "its own, which takes seconds; without that the card does not show them."
+        },
+    )
     overwrite_output_dir: bool = field(
         default=False, metadata={"help": "Replace the finished run that --output_dir holds already."}
     )

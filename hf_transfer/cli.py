@@ -24,6 +24,8 @@ commands:
   predict   name the classes of pictures
   inspect   list the layer groups of a checkpoint, with their learning rates
   license   check the licences of a checkpoint, its bases and a data set for a use
+  card      render the model card of a run again
+  verify    compare a run's folder with what the run recorded
 
 `hf-transfer COMMAND --help` lists the options of a command; `hf-transfer --version` says which version this is."""
 
@@ -143,10 +145,24 @@ def _license(argv: Sequence[str]) -> int:
     return license_command(argv)
 
 
+def _card(argv: Sequence[str]) -> int:
+    from hf_transfer.publishing.card_command import card_command
+
+    return card_command(argv)
+
+
+def _verify(argv: Sequence[str]) -> int:
+    from hf_transfer.publishing.verify_command import verify_command
+
+    return verify_command(argv)
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "train": _train,
     "evaluate": _evaluate,
     "predict": _predict,
     "inspect": _inspect,
     "license": _license,
+    "card": _card,
+    "verify": _verify,
 }

@@ -16,6 +16,21 @@ Proportions = Literal["auto", "checkpoint", "keep"]
 Switch = Literal["auto", "on", "off"]
 Use = Literal["research", "commercial"]
 
+DATA_FIELDS = (
+    "dataset_config",
+    "dataset_revision",
+    "image_column",
+    "label_column",
+    "train_split",
+    "validation_split",
+    "test_split",
+    "validation_fraction",
+    "test_fraction",
+    "max_train_samples",
+    "images_per_class",
+)
+"""What decides, besides the data set's name, which pictures are in which split."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneConfig:

@@ -16,6 +16,7 @@ from hf_transfer.config import FinetuneConfig
 from hf_transfer.data.image_data import ImageData
 from hf_transfer.errors import UserError
 from hf_transfer.publishing.card import CARD, write_card
+from hf_transfer.publishing.card_lint import check_card
 from hf_transfer.publishing.lineage import collect_lineage
 from hf_transfer.publishing.usage import try_usage
 from hf_transfer.report import RunReport, write_json
@@ -96,6 +97,8 @@ def write_outputs(
     report = dataclasses.replace(report, lineage=collect_lineage(report, data, folder), usage=usage)
     report.seconds["card"] = round(time.perf_counter() - start, 3)
     write_card(report.to_dict(), folder)
+    for problem in check_card(folder, report.to_dict(), CARD):
+        print(f"note: the card needs a look: {problem}")
     write_json(report, folder / OUTPUTS["report"])
     return report
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_transfer.config import DATA_FIELDS
 from hf_transfer.errors import UserError
 from hf_transfer.evaluation.options import OUTPUT_SUFFIXES, evaluate_parser, predict_parser
 
@@ -22,21 +23,6 @@ if TYPE_CHECKING:
     from hf_transfer.evaluation.prediction import Prediction
 
 _MAX_CLASS_LINES = 30
-
-# What decides, besides the data set's name, which pictures are in which split.
-_DATA_FIELDS = (
-    "dataset_config",
-    "dataset_revision",
-    "image_column",
-    "label_column",
-    "train_split",
-    "validation_split",
-    "test_split",
-    "validation_fraction",
-    "test_fraction",
-    "max_train_samples",
-    "images_per_class",
-)
 
 
 def evaluate_command(argv: Sequence[str]) -> int:
@@ -171,8 +157,8 @@ def _data_config(options: argparse.Namespace, run: dict[str, Any] | None) -> "Fi
     values: dict[str, Any] = {}
     if dataset == trained_on.get("dataset"):
         # Split in another way, pictures of the training would be among those of the test.
-        values = {name: trained_on[name] for name in _DATA_FIELDS if trained_on.get(name) is not None}
-    given = {name: getattr(options, name, None) for name in _DATA_FIELDS}
+        values = {name: trained_on[name] for name in DATA_FIELDS if trained_on.get(name) is not None}
+    given = {name: getattr(options, name, None) for name in DATA_FIELDS}
     values |= {name: value for name, value in given.items() if value is not None}
     return FinetuneConfig(model=options.model, dataset=dataset, **values)
 

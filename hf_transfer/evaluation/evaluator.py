@@ -225,7 +225,9 @@ def _class_results(names: Sequence[str], labels: np.ndarray, predictions: np.nda
         ClassResult(
             name,
             int(count[index]),
-            *(_number(values[index]) for values in (precision, recall, f1)),
+            _number(precision[index]),
+            _number(recall[index]),
+            _number(f1[index]),
             recall_interval=wilson_interval(int(hits[index]), int(count[index])) if count[index] else None,
         )
         for index, name in enumerate(names)

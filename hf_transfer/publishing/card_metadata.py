@@ -39,8 +39,9 @@ def metadata_block(report: Mapping[str, Any], verdict: LicenseVerdict | None, na
         name (`str`):
             The model's name in `model-index`.
     """
-    data = ModelCardData(**_facts(report), **_licence(verdict), model_name=name, eval_results=_results(report))
-    # Line breaks would let a value end the block; huggingface_hub writes numbers and text as they are.
+    facts: dict[str, Any] = {**_facts(report), **_licence(verdict)}
+    data = ModelCardData(**facts, model_name=name, eval_results=_results(report))
+    # huggingface_hub writes text as it is, and a line break in it could end the block.
     fields = _flat(data.to_dict())
     text = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=_LONGEST_LINE)
     return f"---\n{text}---"

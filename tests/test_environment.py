@@ -8,7 +8,6 @@ import pytest
 
 from hf_transfer.environment import code_version
 
-
 VERSION = metadata.version("hf-transfer-learning")
 
 

@@ -57,11 +57,12 @@ def lint_card(text: str, folder: Path, report: Mapping[str, Any]) -> list[str]:
         return ["The metadata is no mapping."]
     verdict = report.get("license") or {}
     coming = (verdict.get("outgoing") or {}).get("files") or ()
+    unread = list(_round_trip(text, fields))
     prose = _INLINE.sub("", _FENCED.sub("", body))
     return [
-        *_round_trip(text, fields),
+        *unread,
         *_license(fields, folder, coming),
-        *_numbers(fields, folder / report["outputs"]["metrics"]),
+        *(() if unread else _numbers(fields, folder / report["outputs"]["metrics"])),
         *_links(prose, folder),
         *_places(text),
         *_characters(text),
@@ -88,7 +89,7 @@ def _license(fields: dict[str, Any], folder: Path, coming: Any) -> Iterator[str]
         if "license_name" in fields or "license_link" in fields:
             yield "The licence has a name or a link, but no id."
         return
-    row = license_table().get(license_id)
+    row = license_table().get(str(license_id))
     if license_id == OTHER:
         missing = [key for key in ("license_name", "license_link") if not fields.get(key)]
         if missing:
@@ -134,7 +135,7 @@ def _links(prose: str, folder: Path) -> Iterator[str]:
         if re.match(r"[a-z][a-z+.-]*:", address, re.IGNORECASE):
             if not address.startswith("https://"):
                 yield f"The card links {target}."
-        elif address and not (folder / address).is_file():
+        elif address and (".." in Path(address).parts or not (folder / address).is_file()):
             yield f"The card links {target}, which is not there."
 
 

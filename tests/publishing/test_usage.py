@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from hf_transfer.data.table import stored_images
+from hf_transfer.models.checkpoint import load_checkpoint
 from hf_transfer.publishing import usage
 from hf_transfer.publishing.usage import snippet, try_usage
 from tests.models.families import build_tiny_checkpoint
@@ -36,12 +37,14 @@ def test_it_works_on_a_file_and_on_bytes(model: Path, picture: Path):
     assert try_usage(model, stored_images(contents=[picture.read_bytes()]), labels_of(model)) == worked
 
 
-def test_it_works_for_timm(picture: Path, tmp_path: Path):
+def test_it_works_for_timm_as_a_run_saves_it(picture: Path, tmp_path: Path):
     torch.manual_seed(0)
-    model = build_tiny_timm_checkpoint(tmp_path / "timm", "test_vit")
-    labels = json.loads((model / "config.json").read_text(encoding="utf-8"))
-    names = labels.get("label_names") or [f"LABEL_{number}" for number in range(labels["num_classes"])]
-    assert try_usage(model, stored_images(paths=[str(picture)]), names)["worked"]
+    names = ("dark", "grey", "light")
+    loaded = load_checkpoint(str(build_tiny_timm_checkpoint(tmp_path / "timm", "test_vit")), label_names=names)
+    for part in (loaded.model, loaded.image_processor):
+        part.save_pretrained(tmp_path / "saved")
+    worked = {"worked": True, "problem": None}
+    assert try_usage(tmp_path / "saved", stored_images(paths=[str(picture)]), names) == worked
 
 
 def test_a_model_that_cannot_be_loaded_is_a_reason(picture: Path, tmp_path: Path):

@@ -90,10 +90,10 @@ CHANGES: dict[str, tuple[Callable[[Path], object], set[str]]] = {
     "no metrics": (lambda run: (run / "metrics.json").unlink(), {"metrics.json"}),
     "damaged metrics": (lambda run: (run / "metrics.json").write_text("{"), {"metrics.json"}),
     "a row of the history": (
-        lambda run: (run / "history.csv").write_text("".join((run / "history.csv").open().readlines()[:-1])),
+        lambda run: (run / "history.csv").write_text((run / "history.csv").read_text().split("\n2.0")[0] + "\n"),
         {"history.csv"},
     ),
-    "a number of the history": (lambda run: replace(run / "history.csv", "\n0.", "\n1."), {"history.csv"}),
+    "a number of the history": (lambda run: replace(run / "history.csv", "\n2.0,2,", "\n2.5,2,"), {"history.csv"}),
     "no history": (lambda run: (run / "history.csv").unlink(), {"history.csv"}),
     "the card": (lambda run: replace(run / "README.md", "Test accuracy 0.", "Test accuracy 1."), {"README.md"}),
     "no card": (lambda run: (run / "README.md").unlink(), {"README.md"}),

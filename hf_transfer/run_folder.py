@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from hf_transfer.config import FinetuneConfig
 from hf_transfer.data.image_data import ImageData
 from hf_transfer.errors import UserError
-from hf_transfer.publishing.card import CARD, write_card
+from hf_transfer.publishing.card import CARD, is_card, write_card
 from hf_transfer.publishing.card_lint import check_card
 from hf_transfer.publishing.lineage import collect_lineage
 from hf_transfer.publishing.usage import try_usage
@@ -49,6 +49,12 @@ def prepare_run_folder(config: FinetuneConfig, folder: Path) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--output_dir {folder} is a file.", hint="--output_dir with the name of a folder")
+    card = folder / OUTPUTS["card"]
+    if card.is_file() and not is_card(card):
+        raise UserError(
+            f"--output_dir {folder} holds a {card.name} that is no model card of a run; the run would replace it.",
+            hint="--output_dir in a folder of its own",
+        )
     resuming = config.training.get("resume_from_checkpoint") not in _RESUME_WORDS_OFF
     leftovers = _leftovers(folder)
     if leftovers and config.overwrite_output_dir and not resuming:

@@ -27,6 +27,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def words(project: Path, out: Path, *options: str) -> list[str]:
     fixed = ["--model", str(project / "checkpoint"), "--dataset", str(project / "pictures"), "--use_cpu", "true"]
     fixed += ["--output_dir", str(out), "--strategy", "full", "--disable_tqdm", "true", "--augmentation", "strong"]
+    fixed += ["--check_usage", "false"]
     # Nothing here depends on how long the run is going to be, so that it may be made longer.
     fixed += [
         "--lr_scheduler_type",

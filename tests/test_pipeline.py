@@ -173,6 +173,18 @@ def test_a_refused_run_leaves_nothing_behind(tmp_path: Path, capsys: pytest.Capt
     assert "cannot be written to" in capsys.readouterr().err
 
 
+def test_a_readme_of_somebody_else_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture):
+    checkpoint, pictures = tiny_project(tmp_path)
+    readme = tmp_path / "project" / "README.md"
+    readme.parent.mkdir()
+    readme.write_text("---\ntitle: mine\n---\n\n- hf-transfer-learning\n", encoding="utf-8")
+    words = ["train", "--model", str(checkpoint), "--dataset", str(pictures), "--output_dir", str(readme.parent)]
+    for option in ([], ["--overwrite_output_dir"]):
+        assert main([*words, *option]) == 2
+        assert "README.md that is no model card" in capsys.readouterr().err
+    assert "title: mine" in readme.read_text(encoding="utf-8")
+
+
 def test_overwriting_replaces_and_resuming_goes_on(tmp_path: Path):
     folder = run(tmp_path, "--save_total_limit", "10")
     first = report_of(folder)

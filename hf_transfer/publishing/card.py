@@ -16,7 +16,7 @@ from jinja2 import Environment, StrictUndefined, Template
 
 from hf_transfer.atomic import write_atomically
 from hf_transfer.publishing.card_facts import card_facts
-from hf_transfer.publishing.card_metadata import metadata_block
+from hf_transfer.publishing.card_metadata import TAG, metadata_block
 from hf_transfer.publishing.card_results import result_facts
 from hf_transfer.publishing.card_text import Markdown, finalise
 from hf_transfer.publishing.license_verdict import LicenseVerdict
@@ -50,6 +50,12 @@ def write_card(report: Mapping[str, Any], folder: Path) -> Path:
     path = folder / CARD
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8", newline="\n"))
     return path
+
+
+def is_card(path: Path) -> bool:
+    """Tells whether a file is a card of ours, by the tag in its metadata."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return text.startswith("---\n") and f"\n- {TAG}\n" in text.split("\n---\n", 1)[0]
 
 
 @cache

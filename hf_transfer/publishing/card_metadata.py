@@ -15,6 +15,7 @@ from hf_transfer.publishing.card_text import plain
 from hf_transfer.publishing.license_verdict import LicenseVerdict
 
 TASK = "image-classification"
+TAG = "hf-transfer-learning"
 LIBRARY = "transformers"
 """Also where the weights are timm's: they are saved, and the snippet loads them, through transformers' wrapper."""
 NAMES = {
@@ -81,7 +82,7 @@ def _facts(report: Mapping[str, Any]) -> dict[str, Any]:
         **({"base_model": base, "base_model_relation": "finetune"} if base else {}),
         **({"datasets": [data["name"]]} if data["kind"] == "hub" else {}),
         "metrics": [key for key in metric_values(report).get("test", {}) if key != "loss"],
-        "tags": [TASK, "transfer-learning", "hf-transfer-learning"],
+        "tags": [TASK, "transfer-learning", TAG],
     }
 
 

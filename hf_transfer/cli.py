@@ -26,6 +26,8 @@ commands:
   export    write a saved model as ONNX or torch.export, checked against the original
   license   check the licences of a checkpoint, its bases and a data set for a use
   push      publish a finished run on the Hub, or finish a push that was interrupted
+  card      render the model card of a run again
+  verify    compare a run's folder with what the run recorded
 
 `hf-transfer COMMAND --help` lists the options of a command; `hf-transfer --version` says which version this is."""
 
@@ -149,6 +151,18 @@ def _push(argv: Sequence[str]) -> int:
     return push_command(argv)
 
 
+def _card(argv: Sequence[str]) -> int:
+    from hf_transfer.publishing.card_command import card_command
+
+    return card_command(argv)
+
+
+def _verify(argv: Sequence[str]) -> int:
+    from hf_transfer.publishing.verify_command import verify_command
+
+    return verify_command(argv)
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "train": _train,
     "evaluate": _evaluate,
@@ -157,4 +171,6 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "export": _export,
     "license": _license,
     "push": _push,
+    "card": _card,
+    "verify": _verify,
 }

@@ -17,6 +17,21 @@ HeadSolver = Literal["sgd", "lbfgs"]
 Switch = Literal["auto", "on", "off"]
 Use = Literal["research", "commercial"]
 
+DATA_FIELDS = (
+    "dataset_config",
+    "dataset_revision",
+    "image_column",
+    "label_column",
+    "train_split",
+    "validation_split",
+    "test_split",
+    "validation_fraction",
+    "test_fraction",
+    "max_train_samples",
+    "images_per_class",
+)
+"""What decides, besides the data set's name, which pictures are in which split."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneConfig:
@@ -248,6 +263,13 @@ class FinetuneConfig:
     metrics: list[str] | None = field(
         default=None,
         metadata={"help": "Further metrics, as `evaluate.load` names them, beside those always reported."},
+    )
+    check_usage: bool = field(
+        default=True,
+        metadata={
+            "help": "Run the lines that the card shows for using the model before they are written, in a process of "
+            "its own, which takes seconds; without that the card does not show them."
+        },
     )
     overwrite_output_dir: bool = field(
         default=False, metadata={"help": "Replace the finished run that --output_dir holds already."}

@@ -5,7 +5,9 @@ Knows versions and hardware. Holds no names of users, hosts or folders: reports 
 
 import os
 import platform
+import subprocess
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -49,6 +51,44 @@ def hardware(num_processes: int) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "num_processes": num_processes,
     }
+
+
+def code_version(package: Path = Path(__file__).parent) -> dict[str, Any]:
+    """Returns which code of ours ran: version, and, in a git checkout, commit and whether files differ from it.
+
+    Args:
+        package (`Path`, *optional*):
+            The folder of the package.
+
+    Returns:
+        `dict`: `version`, `commit` (`None` where the package is no part of a checkout, or git does not answer) and
+        `dirty` (`None` likewise).
+    """
+    version = package_versions()["hf-transfer-learning"]
+    # A virtual environment inside of somebody's checkout is no part of it: only a tracked file proves that we are.
+    if _git(package, "ls-files", "--error-unmatch", "__init__.py") is None:
+        return {"version": version, "commit": None, "dirty": None}
+    commit = _git(package, "rev-parse", "HEAD")
+    changes = _git(package, "status", "--porcelain", "--", ".")
+    return {"version": version, "commit": commit, "dirty": None if changes is None else bool(changes)}
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    """Returns what git answers; `None` where there is no git, or it refuses."""
+    # Inside of a git hook these would point at another repository.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(folder), *words],
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=20,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() if answer.returncode == 0 else None
 
 
 def _processor_name() -> str:

@@ -6,11 +6,15 @@ Knows which fields of data, checkpoint and training are worth keeping. Does not 
 import dataclasses
 from typing import Any
 
+from transformers import BaseImageProcessor
+
 from hf_transfer.config import FinetuneConfig
 from hf_transfer.data.decode_once import TrainingInput
 from hf_transfer.data.image_data import SPLIT_NAMES, ImageData
+from hf_transfer.data.manifest import duplicates
 from hf_transfer.models.checkpoint import Checkpoint
 from hf_transfer.training.session import TrainingOutcome
+from hf_transfer.training.trainer import TransferTrainer
 
 _SECRETS = ("token",)
 
@@ -33,6 +37,7 @@ def data_facts(data: ImageData) -> dict[str, Any]:
         "split_sizes": {name: len(data.split(name)) for name in SPLIT_NAMES},
         "class_counts": {name: data.class_counts(name) for name in SPLIT_NAMES},
         "split_methods": data.split_methods,
+        "duplicates": duplicates(data.content_hashes),
         "notes": data.notes,
     }
 
@@ -50,16 +55,53 @@ def checkpoint_facts(checkpoint: Checkpoint) -> dict[str, Any]:
         "num_parameters": sum(parameter.numel() for parameter in parameters),
         "num_trainable_parameters": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
         "image_processor": type(checkpoint.image_processor).__name__,
+        "preprocessing": _settings(checkpoint.image_processor),
         "notes": checkpoint.notes,
     }
 
 
-def training_facts(outcome: TrainingOutcome, pictures: TrainingInput) -> dict[str, Any]:
+def training_facts(
+    outcome: TrainingOutcome, pictures: TrainingInput, trainer: TransferTrainer, checkpoint: Checkpoint
+) -> dict[str, Any]:
     """Returns what came of the training, without its history, which has a place of its own."""
     facts = dataclasses.asdict(outcome)
     del facts["history"]
+    facts["layer_groups"] = _group_facts(trainer, checkpoint, outcome.steps)
     facts["pictures"] = {"decoded": pictures.decoded, "reason": pictures.reason, "kept": pictures.stores}
     return facts
+
+
+def not_measured() -> tuple[str, ...]:
+    """Returns what a run does not look at, for whoever reads its results."""
+    return (
+        "How results vary with the seed: this is one run.",
+        "Pictures of another source than the test pictures: other cameras, places or times.",
+        "Near-duplicates across splits; only pictures that are the same byte for byte were looked for.",
+        "Labels that are wrong in the data set itself.",
+        "Pictures of none of the classes: every picture gets one of the labels.",
+        "Differences between groups of people, or of anything else that the labels do not name.",
+    )
+
+
+def _group_facts(trainer: TransferTrainer, checkpoint: Checkpoint, steps: int) -> list[dict[str, Any]] | None:
+    """Returns for each layer group whether it learned at any step; `None` where no step was taken in this start."""
+    schedule = trainer.unfreezing.schedule
+    if schedule is None:
+        return None
+    sizes = {name: parameter.numel() for name, parameter in checkpoint.model.named_parameters()}
+    return [
+        {
+            "name": group.name,
+            "num_parameters": sum(sizes[name] for name in group.parameter_names),
+            "learned": any(segment.start < steps for segment in segments),
+        }
+        for group, segments in zip(trainer.groups, schedule.segments, strict=True)
+    ]
+
+
+def _settings(image_processor: BaseImageProcessor) -> dict[str, Any]:
+    """Returns the settings of an image processor that are set."""
+    return {name: value for name, value in image_processor.to_dict().items() if value is not None}
 
 
 def _is_secret(key: str) -> bool:

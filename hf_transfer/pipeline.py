@@ -23,7 +23,7 @@ from hf_transfer.decisions import decide, format_decisions
 from hf_transfer.environment import hardware, package_versions
 from hf_transfer.evaluation.evaluator import Evaluation, evaluate_model
 from hf_transfer.evaluation.metrics import ClassificationMetrics
-from hf_transfer.facts import checkpoint_facts, config_facts, data_facts, training_facts
+from hf_transfer.facts import checkpoint_facts, config_facts, data_facts, not_measured, training_facts
 from hf_transfer.models.checkpoint import load_checkpoint
 from hf_transfer.publishing.license_check import check_run, license_decision
 from hf_transfer.publishing.push_of_training import check_push, push_after_training, wants_push
@@ -113,13 +113,14 @@ def finetune(config: FinetuneConfig) -> RunReport | None:
         checkpoint=checkpoint_facts(checkpoint),
         decisions=decisions,
         history=outcome.history,
-        training=training_facts(outcome, pictures),
+        training=training_facts(outcome, pictures, trainer, checkpoint),
         evaluation={split: dataclasses.asdict(result) for split, result in evaluation.items()},
         seconds=clock.seconds,
         outputs=OUTPUTS,
         license=dataclasses.asdict(verdict),
+        not_measured=not_measured(),
     )
-    write_outputs(report, folder)
+    report = write_outputs(report, data, evaluation, folder, config.check_usage)
     _print_results(report, evaluation, folder)
     if wants_push(config):
         push_after_training(config, folder, data.test)
@@ -148,6 +149,7 @@ def _evaluate(config: FinetuneConfig, data: ImageData, folder: Path, batch_size:
             data.split(split),
             split,
             data.label_names,
+            train_counts=data.class_counts("train"),
             extra_metrics=config.metrics or (),
             batch_size=batch_size,
         )

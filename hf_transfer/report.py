@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_transfer.atomic import write_atomically
+from hf_transfer.errors import UserError
 
 SCHEMA_VERSION = 1
 
@@ -52,6 +53,11 @@ class RunReport:
     """The `LicenseVerdict` of the chain; `None` in reports of before it was checked."""
     lineage: dict[str, Any] | None = None
     """Hashes of weights in and out, of the data and the code; `hf-transfer verify` recomputes them."""
+    usage: dict[str, Any] | None = None
+    """Whether the lines that show how the model is used `worked` when they were tried, and the `problem` if not;
+    `None` where they were not tried."""
+    not_measured: tuple[str, ...] = ()
+    """What nobody should take these results to tell, a sentence each."""
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -62,6 +68,34 @@ class RunReport:
     def to_dict(self) -> dict[str, Any]:
         """Returns plain dictionaries, lists, strings and numbers."""
         return to_plain(dataclasses.asdict(self))
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """Reads the `run.json` of a finished run.
+
+    Raises:
+        UserError: where there is none, or it is damaged or of another shape.
+    """
+    path = folder / "run.json"
+    if not path.is_file():
+        raise UserError(f"{folder} holds no finished run: there is no run.json.", "the --output_dir of a run")
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is damaged: {error}", "the --output_dir of another run") from error
+    required = {field.name for field in dataclasses.fields(RunReport) if field.default is dataclasses.MISSING}
+    missing = sorted(required - (report.keys() if isinstance(report, dict) else set()))
+    if missing:
+        raise UserError(
+            f"{path} is no report of a run: it lacks {', '.join(missing[:5])}.", "the --output_dir of a run"
+        )
+    if report.get("schema_version") != SCHEMA_VERSION:
+        raise UserError(
+            f"{path} has the schema version {report.get('schema_version')}, this version of hf_transfer reads "
+            f"{SCHEMA_VERSION}.",
+            hint="the version of hf-transfer-learning that the run was made with",
+        )
+    return report
 
 
 def to_plain(value: Any) -> Any:

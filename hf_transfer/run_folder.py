@@ -4,13 +4,25 @@ Knows the names of the files in it (`OUTPUTS`) and never overwrites a run unaske
 table is made.
 """
 
+import dataclasses
 import os
 import shutil
+import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hf_transfer.config import FinetuneConfig
+from hf_transfer.data.image_data import ImageData
 from hf_transfer.errors import UserError
+from hf_transfer.publishing.card import CARD, is_card, write_card
+from hf_transfer.publishing.card_lint import check_card
+from hf_transfer.publishing.lineage import collect_lineage
+from hf_transfer.publishing.usage import try_usage
 from hf_transfer.report import RunReport, write_json
+
+if TYPE_CHECKING:
+    from hf_transfer.evaluation.evaluator import Evaluation
 
 OUTPUTS = {
     "model": "model",
@@ -18,6 +30,10 @@ OUTPUTS = {
     "metrics": "metrics.json",
     "history": "history.csv",
     "curves": "curves.png",
+    "confusions": "confusion_matrix.png",
+    "calibration": "calibration.png",
+    "manifest": "manifest.jsonl",
+    "card": CARD,
 }
 # What comes after a run, and tells of its data; it goes with it.
 AFTERWARDS = ("push.json", "widget")
@@ -35,6 +51,12 @@ def prepare_run_folder(config: FinetuneConfig, folder: Path) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--output_dir {folder} is a file.", hint="--output_dir with the name of a folder")
+    card = folder / OUTPUTS["card"]
+    if card.is_file() and not is_card(card):
+        raise UserError(
+            f"--output_dir {folder} holds a {card.name} that is no model card of a run; the run would replace it.",
+            hint="--output_dir in a folder of its own",
+        )
     resuming = config.training.get("resume_from_checkpoint") not in _RESUME_WORDS_OFF
     leftovers = _leftovers(folder)
     if leftovers and config.overwrite_output_dir and not resuming:
@@ -53,10 +75,46 @@ def prepare_run_folder(config: FinetuneConfig, folder: Path) -> None:
         raise UserError(f"--output_dir {folder} cannot be written to.", hint="--output_dir in a folder of your own")
 
 
-def write_outputs(report: RunReport, folder: Path) -> None:
-    """Writes history, curves, metrics and, last of all, `run.json`, whose presence says that the run is finished."""
+def write_outputs(
+    report: RunReport, data: ImageData, evaluation: "Mapping[str, Evaluation]", folder: Path, check_usage: bool
+) -> RunReport:
+    """Writes all files of a run, last of all `run.json`, whose presence says that the run is finished.
+
+    Args:
+        report (`RunReport`):
+            Everything but lineage and usage.
+        data (`ImageData`):
+            The pictures of the run.
+        evaluation (`Mapping[str, Evaluation]`):
+            By split; the test split is drawn.
+        folder (`Path`):
+            The run's folder, with the saved model in it.
+        check_usage (`bool`):
+            Whether the lines that show how the model is used are tried out.
+
+    Returns:
+        `RunReport`: with lineage and usage, as it was written.
+    """
+    start = time.perf_counter()
+    _write_tables_and_figures(report, evaluation["test"], folder)
+    usage = None
+    if check_usage:
+        usage = try_usage(folder / OUTPUTS["model"], data.test, data.label_names)
+        if not usage["worked"]:
+            print(f"note: the card says nothing about use, since the lines for it failed: {usage['problem']}")
+    report = dataclasses.replace(report, lineage=collect_lineage(report, data, folder), usage=usage)
+    report.seconds["card"] = round(time.perf_counter() - start, 3)
+    write_card(report.to_dict(), folder)
+    for problem in check_card(folder, report.to_dict(), CARD):
+        print(f"note: the card needs a look: {problem}")
+    write_json(report, folder / OUTPUTS["report"])
+    return report
+
+
+def _write_tables_and_figures(report: RunReport, test: "Evaluation", folder: Path) -> None:
     # Only now, when the run is over: matplotlib takes half a second that the first step need not wait for.
     from hf_transfer.evaluation.curves import plot_curves, write_history_csv
+    from hf_transfer.evaluation.figures import plot_calibration, plot_confusion_matrix
 
     write_history_csv(report.history, folder / OUTPUTS["history"])
     arguments = report.training_arguments
@@ -66,8 +124,9 @@ def write_outputs(report: RunReport, folder: Path) -> None:
         metric=(arguments["metric_for_best_model"] or "accuracy").removeprefix("eval_"),
         greater_is_better=arguments["greater_is_better"] is not False,
     )
+    plot_confusion_matrix(test, folder / OUTPUTS["confusions"])
+    plot_calibration(test, folder / OUTPUTS["calibration"])
     write_json(report.metrics, folder / OUTPUTS["metrics"])
-    write_json(report, folder / OUTPUTS["report"])
 
 
 def _leftovers(folder: Path) -> list[Path]:

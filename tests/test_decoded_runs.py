@@ -27,7 +27,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def words(project: Path, out: Path, *options: str) -> list[str]:
     fixed = ["--model", str(project / "checkpoint"), "--dataset", str(project / "pictures"), "--use_cpu", "true"]
     fixed += ["--output_dir", str(out), "--strategy", "full", "--disable_tqdm", "true", "--augmentation", "strong"]
-    fixed += ["--learning_rate", "1e-3", "--per_device_train_batch_size", "8"]
+    fixed += ["--learning_rate", "1e-3", "--per_device_train_batch_size", "8", "--check_usage", "false"]
     return [*fixed, "--cache_dir", str(project / "cache"), *options]
 
 

@@ -5,13 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 
 from hf_transfer.cli import main
+from hf_transfer.publishing.card_lint import lint_card
 from tests.hub_server import HubServer
 from tests.models.timm_architectures import build_tiny_timm_checkpoint
 from tests.tiny_project import tiny_pictures, tiny_project
 
-OPTIONS = ["--use_cpu", "--max_steps", "2", "--disable_tqdm", "true"]
+OPTIONS = ["--use_cpu", "--max_steps", "2", "--disable_tqdm", "true", "--check_usage", "false"]
 
 
 @pytest.mark.parametrize("kind", ["transformers", "timm"])
@@ -33,6 +35,11 @@ def test_checkpoint_and_data_by_id(kind: str, hub: HubServer, repo_id: str, tmp_
     assert report["checkpoint"]["revision"] != report["data"]["revision"]
     assert report["data"]["label_names"] == ["dark", "grey", "light"]
     assert model.repo_id == repo_id
+    base = {"id": repo_id, "commit": report["checkpoint"]["revision"]}
+    assert base.items() <= report["lineage"]["base_model"].items()
+    card = ModelCard.load(tmp_path / "run" / "README.md")
+    assert (card.data.base_model, card.data.datasets) == (repo_id, [f"{repo_id}-data"])
+    assert lint_card(card.content, tmp_path / "run", report) == []
 
 
 def test_a_token_shows_up_nowhere(
@@ -45,5 +52,7 @@ def test_a_token_shows_up_nowhere(
     assert main([*words, *OPTIONS, "--hub_token", "hf_marked1token"]) == 0
     assert main(["train", "--model", f"{repo_id}-missing", "--dataset", str(pictures), *OPTIONS, "--debug"]) == 2
     captured = capsys.readouterr()
-    written = captured.out + captured.err + (tmp_path / "run" / "run.json").read_text(encoding="utf-8")
+    written = captured.out + captured.err
+    for name in ("run.json", "README.md", "manifest.jsonl"):
+        written += (tmp_path / "run" / name).read_text(encoding="utf-8")
     assert "hf_marked" not in written

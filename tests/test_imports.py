@@ -27,11 +27,11 @@ FLOORS = {
     "decisions": 4,
     "facts": 4,
     "inspection": 4,
-    "run_folder": 4,
-    "pipeline": 5,
-    "cli": 6,
-    "__main__": 7,
-    "__init__": 7,
+    "run_folder": 5,
+    "pipeline": 6,
+    "cli": 7,
+    "__main__": 8,
+    "__init__": 8,
 }
 FORBIDDEN_NAMES = {"utils", "common", "helpers", "misc"}
 

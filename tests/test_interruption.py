@@ -23,6 +23,7 @@ def project(tmp_path: Path) -> list[str]:
     torch.manual_seed(0)
     checkpoint, pictures = tiny_project(tmp_path)
     words = ["--model", str(checkpoint), "--dataset", str(pictures), "--use_cpu", "--disable_tqdm", "true"]
+    words += ["--check_usage", "false"]
     return [*words, "--strategy", "full", "--learning_rate", "1e-3", "--num_train_epochs", "4"]
 
 

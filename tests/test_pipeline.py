@@ -1,6 +1,7 @@
 """The whole walk on a tiny checkpoint: what is written, that it is true, and that nothing is lost."""
 
 import csv
+import hashlib
 import importlib.util
 import json
 from importlib import metadata
@@ -13,24 +14,29 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageClassification, pipeline
 
 from hf_transfer.cli import main
+from hf_transfer.publishing.card import render_card
+from hf_transfer.publishing.card_lint import lint_card
 from tests.tiny_project import CLASSES, tiny_pictures, tiny_project
 
 OPTIONS = ["--num_train_epochs", "6", "--learning_rate", "3e-3", "--augmentation", "none", "--disable_tqdm", "true"]
+QUICK = ["--check_usage", "false"]
+"""Running the card's lines takes seconds; one run is enough for that."""
 
 
-def run(folder: Path, *options: str, model_type: str = "vit") -> Path:
+def run(folder: Path, *options: str, model_type: str = "vit", quick: bool = True) -> Path:
     if not (folder / "checkpoint").exists():
         torch.manual_seed(0)
         tiny_project(folder, model_type)
     words = ["train", "--model", str(folder / "checkpoint"), "--dataset", str(folder / "pictures"), "--use_cpu"]
     words += ["--output_dir", str(folder / "run"), "--strategy", "full", *OPTIONS, *options]
+    words += QUICK if quick else []
     assert main(words) == 0
     return folder / "run"
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return run(tmp_path_factory.mktemp("whole"))
+    return run(tmp_path_factory.mktemp("whole"), quick=False)
 
 
 def report_of(folder: Path) -> dict:
@@ -38,15 +44,66 @@ def report_of(folder: Path) -> dict:
 
 
 def test_every_file_of_the_contract_is_there(finished: Path):
-    names = {path.name for path in finished.iterdir()}
-    assert {"run.json", "metrics.json", "history.csv", "curves.png", "model"} <= names
+    report = report_of(finished)
+    names = {path.name for path in finished.iterdir() if not path.name.startswith("checkpoint-")}
+    assert names == set(report["outputs"].values())
+    assert names == {
+        "run.json", "metrics.json", "history.csv", "curves.png", "confusion_matrix.png", "calibration.png",
+        "manifest.jsonl", "README.md", "model",
+    }  # fmt: skip
     assert {path.name for path in (finished / "model").iterdir()} == {
         "config.json",
         "model.safetensors",
         "preprocessor_config.json",
     }
-    with Image.open(finished / "curves.png") as curves:
-        assert curves.width > 400
+    for name in ("curves.png", "confusion_matrix.png", "calibration.png"):
+        with Image.open(finished / name) as figure:
+            assert figure.width > 400
+
+
+def test_the_card_is_that_of_run_json_and_has_no_fault(finished: Path, capsys: pytest.CaptureFixture):
+    report = report_of(finished)
+    card = (finished / "README.md").read_text(encoding="utf-8")
+    assert card == render_card(report)
+    assert lint_card(card, finished, report) == []
+    assert report["usage"] == {"worked": True, "problem": None}
+    assert "## How to use" in card
+    assert str(finished.parent) not in card
+    assert main(["verify", str(finished), "--dataset", str(finished.parent / "pictures")]) == 0
+
+
+def test_lineage_is_that_of_the_files(finished: Path):
+    report = report_of(finished)
+    lineage = report["lineage"]
+    for name, expected in lineage["model_files"].items():
+        assert hashlib.sha256((finished / "model" / name).read_bytes()).hexdigest() == expected
+    weights = (finished.parent / "checkpoint" / "model.safetensors").read_bytes()
+    assert lineage["base_model"] == {
+        "id": None, "commit": None, "weights_sha256": hashlib.sha256(weights).hexdigest()
+    }  # fmt: skip
+    assert lineage["data"]["fingerprint"] == report["data"]["fingerprint"]
+    assert lineage["code"]["version"] == report["versions"]["hf-transfer-learning"]
+    assert report["data"]["duplicates"]["across"]["test in train"] == 0
+
+
+def test_what_learned_is_recorded_group_by_group(tmp_path: Path):
+    report = report_of(run(tmp_path, "--strategy", "progressive", "--unfreeze_at", "2", "--num_train_epochs", "3"))
+    groups = report["training"]["layer_groups"]
+    assert [group["learned"] for group in groups] == [False] * (len(groups) - 2) + [True, True]
+    assert sum(group["num_parameters"] for group in groups) == report["checkpoint"]["num_parameters"]
+    card = (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
+    assert f"Layer groups trained: {groups[-2]['name']}, head (".replace("_", "\\_") in card
+    assert "Layer groups frozen throughout: " in card
+
+
+def test_a_card_whose_lines_fail_says_nothing_about_use(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("hf_transfer.publishing.usage.SECONDS", 0.01)
+    folder = run(tmp_path, "--max_steps", "1", quick=False)
+    assert "note: the card says nothing about use" in capsys.readouterr().out
+    assert report_of(folder)["usage"]["problem"] == "it gave no answer within 0.01 seconds"
+    assert "pipeline(" not in (folder / "README.md").read_text(encoding="utf-8")
 
 
 def test_pipeline_predicts_the_classes(finished: Path):
@@ -114,6 +171,18 @@ def test_a_refused_run_leaves_nothing_behind(tmp_path: Path, capsys: pytest.Capt
     (tmp_path / "file").write_text("x", encoding="utf-8")
     assert main([*words, "--output_dir", str(tmp_path / "file" / "run")]) == 2
     assert "cannot be written to" in capsys.readouterr().err
+
+
+def test_a_readme_of_somebody_else_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture):
+    checkpoint, pictures = tiny_project(tmp_path)
+    readme = tmp_path / "project" / "README.md"
+    readme.parent.mkdir()
+    readme.write_text("---\ntitle: mine\n---\n\n- hf-transfer-learning\n", encoding="utf-8")
+    words = ["train", "--model", str(checkpoint), "--dataset", str(pictures), "--output_dir", str(readme.parent)]
+    for option in ([], ["--overwrite_output_dir"]):
+        assert main([*words, *option]) == 2
+        assert "README.md that is no model card" in capsys.readouterr().err
+    assert "title: mine" in readme.read_text(encoding="utf-8")
 
 
 def test_overwriting_replaces_and_resuming_goes_on(tmp_path: Path):

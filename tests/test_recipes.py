@@ -36,7 +36,22 @@ def test_a_recipe_runs_two_steps(path: Path, tmp_path: Path):
     torch.manual_seed(0)
     checkpoint, pictures = tiny_project(tmp_path)
     words = ["train", str(path), "--model", str(checkpoint), "--dataset", str(pictures), "--use_cpu"]
-    assert main([*words, "--output_dir", str(tmp_path / "run"), "--max_steps", "2", "--disable_tqdm", "true"]) == 0
+    assert (
+        main(
+            [
+                *words,
+                "--output_dir",
+                str(tmp_path / "run"),
+                "--max_steps",
+                "2",
+                "--disable_tqdm",
+                "true",
+                "--check_usage",
+                "false",
+            ]
+        )
+        == 0
+    )
     report = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
     assert report["training"]["steps"] == 2
     assert report["config"]["strategy"] == parse_command_line([str(path)]).strategy

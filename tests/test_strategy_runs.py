@@ -15,7 +15,18 @@ from tests.tiny_project import tiny_project
 def run(folder: Path, *options: str) -> Path:
     torch.manual_seed(0)
     checkpoint, pictures = tiny_project(folder)
-    words = ["train", "--model", str(checkpoint), "--dataset", str(pictures), "--use_cpu", "--disable_tqdm", "true"]
+    words = [
+        "train",
+        "--model",
+        str(checkpoint),
+        "--dataset",
+        str(pictures),
+        "--use_cpu",
+        "--disable_tqdm",
+        "true",
+        "--check_usage",
+        "false",
+    ]
     words += ["--per_device_train_batch_size", "4", "--num_train_epochs", "2", "--output_dir", str(folder / "run")]
     assert main([*words, *options]) == 0
     return folder / "run"
@@ -91,7 +102,18 @@ def test_layer_decay_and_rates_by_name_are_in_the_history(tmp_path: Path):
 def test_mistakes_get_one_message(options: list[str], message: str, tmp_path: Path, capsys):
     torch.manual_seed(0)
     checkpoint, pictures = tiny_project(tmp_path)
-    words = ["train", "--model", str(checkpoint), "--dataset", str(pictures), "--use_cpu", "--disable_tqdm", "true"]
+    words = [
+        "train",
+        "--model",
+        str(checkpoint),
+        "--dataset",
+        str(pictures),
+        "--use_cpu",
+        "--disable_tqdm",
+        "true",
+        "--check_usage",
+        "false",
+    ]
     assert main([*words, "--output_dir", str(tmp_path / "run"), *options]) == 2
     captured = capsys.readouterr()
     assert message in captured.err

@@ -22,6 +22,7 @@ from hf_transfer.errors import UserError
 # RuntimeError is what zipfile raises for a password, and a subclass of it for an unknown compression.
 _BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError)
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+FOLDER = "hf_transfer-archives"
 
 
 def is_archive(path: Path) -> bool:
@@ -43,7 +44,7 @@ def unpack(path: Path) -> Path:
     """
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    target = Path(datasets.config.HF_DATASETS_CACHE) / "hf_transfer-archives" / digest
+    target = Path(datasets.config.HF_DATASETS_CACHE) / FOLDER / digest
     if target.is_dir():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -53,6 +53,7 @@ def evaluate_command(argv: Sequence[str]) -> int:
         data.split(options.split),
         options.split,
         data.label_names,
+        train_counts=data.class_counts("train"),
         extra_metrics=options.metrics,
         batch_size=options.batch_size,
     )

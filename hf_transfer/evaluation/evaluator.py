@@ -19,7 +19,9 @@ from tqdm import tqdm
 from transformers import BaseImageProcessor, PreTrainedModel
 
 from hf_transfer.errors import UserError
+from hf_transfer.evaluation.calibration import Calibration, measure_calibration
 from hf_transfer.evaluation.classifier import load_classifier
+from hf_transfer.evaluation.confusions import Confusion, MajorityBaseline, majority_baseline, top_confusions
 from hf_transfer.evaluation.inference import stream_logits
 from hf_transfer.evaluation.metrics import ClassificationMetrics
 
@@ -37,6 +39,8 @@ class ClassResult:
     """Share of the pictures of this class that were predicted as it; `None` if there are none."""
     f1: float | None
     """`2 TP / (2 TP + FP + FN)`; `None` if the class occurs neither among the pictures nor among the predictions."""
+    recall_interval: tuple[float, float] | None = None
+    """95 % Wilson score interval of the recall; `None` if there are no pictures."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,10 @@ class Evaluation:
     """95 % Wilson score interval: what the number of pictures leaves open, and nothing else."""
     seconds: float
     """From the first picture to the last logit, without loading the model."""
+    calibration: Calibration | None = None
+    top_confusions: tuple[Confusion, ...] = ()
+    majority: MajorityBaseline | None = None
+    """`None` where it was not said what was trained on."""
 
 
 def predict_logits(
@@ -105,6 +113,7 @@ def evaluate_model(
     split_name: str,
     label_names: Sequence[str],
     *,
+    train_counts: Sequence[int] | None = None,
     extra_metrics: Sequence[str] = (),
     batch_size: int = 64,
     num_workers: int | None = None,
@@ -122,6 +131,8 @@ def evaluate_model(
         label_names (`Sequence[str]`):
             Labels of the data set. They are matched to the model's by name, so their order may differ, and the model
             may know more; a picture may then be predicted as one of those.
+        train_counts (`Sequence[int]`, *optional*):
+            Training pictures of each of `label_names`, for the majority-class baseline.
         extra_metrics (`Sequence[str]`, *optional*):
             Further metrics, as [`~hf_transfer.evaluation.metrics.ClassificationMetrics`] takes them.
         batch_size, num_workers, device:
@@ -160,6 +171,9 @@ def evaluate_model(
         confusion_matrix=tuple(tuple(int(count) for count in row) for row in matrix),
         accuracy_interval=wilson_interval(correct, len(labels)),
         seconds=round(seconds, 3),
+        calibration=measure_calibration(logits, labels),
+        top_confusions=top_confusions(names, matrix),
+        majority=None if train_counts is None else majority_baseline(names, train_counts, labels),
     )
 
 
@@ -206,8 +220,16 @@ def _class_results(names: Sequence[str], labels: np.ndarray, predictions: np.nda
     precision, recall, f1, count = precision_recall_fscore_support(
         labels, predictions, labels=range(len(names)), zero_division=np.nan
     )
+    hits = np.bincount(labels[labels == predictions], minlength=len(names))
     return tuple(
-        ClassResult(name, int(count[index]), *(_number(values[index]) for values in (precision, recall, f1)))
+        ClassResult(
+            name,
+            int(count[index]),
+            _number(precision[index]),
+            _number(recall[index]),
+            _number(f1[index]),
+            recall_interval=wilson_interval(int(hits[index]), int(count[index])) if count[index] else None,
+        )
         for index, name in enumerate(names)
     )
 

@@ -8,26 +8,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_transfer.config import DATA_FIELDS, FinetuneConfig
 from hf_transfer.errors import UserError
 
 if TYPE_CHECKING:
-    from hf_transfer.config import FinetuneConfig
     from hf_transfer.data.image_data import ImageData
-
-# What decides, besides the data set's name, which pictures are in which split.
-_DATA_FIELDS = (
-    "dataset_config",
-    "dataset_revision",
-    "image_column",
-    "label_column",
-    "train_split",
-    "validation_split",
-    "test_split",
-    "validation_fraction",
-    "test_fraction",
-    "max_train_samples",
-    "images_per_class",
-)
 
 
 def resolve_model(given: str) -> tuple[str, dict[str, Any] | None]:
@@ -52,10 +37,8 @@ def _read_run(path: Path) -> dict[str, Any] | None:
     return run if isinstance(run, dict) else None
 
 
-def data_config(options: argparse.Namespace, run: dict[str, Any] | None) -> "FinetuneConfig":
+def data_config(options: argparse.Namespace, run: dict[str, Any] | None) -> FinetuneConfig:
     """Describes the data: the user's word first, then the run's where it is about the same data set."""
-    from hf_transfer.config import FinetuneConfig
-
     trained_on = (run or {}).get("config", {})
     dataset = options.dataset or trained_on.get("dataset")
     if dataset is None:
@@ -67,13 +50,13 @@ def data_config(options: argparse.Namespace, run: dict[str, Any] | None) -> "Fin
     values: dict[str, Any] = {}
     if dataset == trained_on.get("dataset"):
         # Split in another way, pictures of the training would be among those of the test.
-        values = {name: trained_on[name] for name in _DATA_FIELDS if trained_on.get(name) is not None}
-    given = {name: getattr(options, name, None) for name in _DATA_FIELDS}
+        values = {name: trained_on[name] for name in DATA_FIELDS if trained_on.get(name) is not None}
+    given = {name: getattr(options, name, None) for name in DATA_FIELDS}
     values |= {name: value for name, value in given.items() if value is not None}
     return FinetuneConfig(model=options.model, dataset=dataset, **values)
 
 
-def changed_data_note(run: dict[str, Any] | None, config: "FinetuneConfig", data: "ImageData") -> str | None:
+def changed_data_note(run: dict[str, Any] | None, config: FinetuneConfig, data: "ImageData") -> str | None:
     """Says so if the run's data set is not what it was when the model was trained."""
     if run is None or run.get("config", {}).get("dataset") != config.dataset:
         return None

@@ -16,16 +16,16 @@ _WINDOWS = re.compile(r"(?<!\w)[A-Za-z]:\\[^\s\"'<>|,;)]+")
 _TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}\b")
 
 
-def without_local_places(report: Mapping[str, Any], run: Path) -> dict[str, Any]:
+def without_local_places(report: Mapping[str, Any], run: Path | None = None) -> dict[str, Any]:
     """Returns a report in which every absolute path is its last part alone, and every token `***`.
 
     Args:
         report (`Mapping`):
             Plain dictionaries, lists, strings and numbers.
-        run (`Path`):
-            The run's folder.
+        run (`Path`, *optional*):
+            The run's folder. Where it is left out, the answer depends on the report alone, not on where this is done.
     """
-    known = {str(run.absolute()), str(Path.cwd()), str(Path.home())}
+    known = set() if run is None else {str(run.absolute()), str(Path.cwd()), str(Path.home())}
     known |= {text for text in _texts(report) if _is_place(text)}
     # The longest first: a folder may lie in another.
     return _cleaned(report, sorted((place for place in known if len(place) > 3), key=len, reverse=True))

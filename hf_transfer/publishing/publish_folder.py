@@ -6,7 +6,6 @@ pickles and whatever else lies about never do. Does not talk to the Hub.
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,13 +13,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hf_transfer.errors import UserError
+from hf_transfer.publishing.card import CARD
 from hf_transfer.publishing.license_files import FOLDER as LICENSES
 from hf_transfer.publishing.license_files import LICENSE, NOTICE, write_license_files
 from hf_transfer.publishing.license_verdict import LicenseVerdict
 from hf_transfer.publishing.local_places import without_local_places
 from hf_transfer.report import write_json
 
-CARD = "README.md"
 FIGURES = "figures"
 WIDGET = "widget"
 _MODEL_FILES = re.compile(
@@ -160,25 +159,3 @@ def describe(name: str, path: Path) -> PublishedFile:
             sha256.update(block)
             git.update(block)
     return PublishedFile(name, path, size, sha256.hexdigest(), git.hexdigest())
-
-
-def read_report(run: Path) -> dict[str, Any]:
-    """Reads the report of a finished run.
-
-    Raises:
-        UserError: where there is none.
-    """
-    path = run / "run.json"
-    if not path.is_file():
-        raise UserError(
-            f"{run} holds no finished run: there is no run.json.",
-            "the --output_dir of a run that has come to its end",
-            "hf-transfer push RUN --repo-id OWNER/NAME",
-        )
-    try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is damaged: {error}", hint="the folder of another run") from error
-    if not isinstance(report, dict) or not isinstance(report.get("config"), dict):
-        raise UserError(f"{path} is no report of a run.", hint="the folder of a finished run")
-    return report

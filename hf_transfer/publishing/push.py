@@ -15,18 +15,19 @@ import datasets
 from hf_transfer.errors import UserError
 from hf_transfer.publishing.hub_target import HubTarget, full_repo_id
 from hf_transfer.publishing.license_verdict import LicenseVerdict
-from hf_transfer.publishing.publish_folder import CARD, PublishedFile, collect_files, describe, read_report
+from hf_transfer.publishing.publish_folder import CARD, collect_files
 from hf_transfer.publishing.push_access import check_logged_in
+from hf_transfer.publishing.push_card import with_card
 from hf_transfer.publishing.push_permission import check_publishing, verdict_of_report
 from hf_transfer.publishing.push_proof import prove
 from hf_transfer.publishing.push_request import PushRequest, PushState, read_state
 from hf_transfer.publishing.widget_pictures import (
     choose_pictures,
     may_travel,
-    name_in_card,
     reload_test_split,
     stored_pictures,
 )
+from hf_transfer.report import read_run
 
 
 def push_run(request: PushRequest, test: datasets.Dataset | None = None) -> PushState:
@@ -44,7 +45,7 @@ def push_run(request: PushRequest, test: datasets.Dataset | None = None) -> Push
     Raises:
         UserError: with `push.json` saying how far it came; the run's other files are as they were.
     """
-    report = read_report(request.run)
+    report = read_run(request.run)
     if not os.access(request.run, os.W_OK):
         raise UserError(
             f"{request.run} cannot be written to, so nobody could say later how far the push came.",
@@ -78,7 +79,7 @@ def _push(
         scratch = Path(name)
         widget, notes = _widget(request, report, verdict, test)
         files = collect_files(request.run, report, verdict, scratch, widget)
-        files = _with_card(request.run, files, widget, scratch)
+        files = with_card(files, request.run, report, repo_id, widget, scratch)
         if CARD not in {file.name for file in files}:
             notes = (*notes, "There is no card (README.md) in the run's folder, so none is published.")
         state.notes, state.files = notes, {file.name: file.sha256 for file in files}
@@ -123,16 +124,6 @@ def _widget(
         except UserError as error:
             return [], (f"No test pictures go along: {error.given}",)
     return pictures, (f"{len(pictures)} test pictures go along: {why}; --no_widget_images leaves them out.",)
-
-
-def _with_card(
-    run: Path, files: tuple[PublishedFile, ...], widget: list[Path], scratch: Path
-) -> tuple[PublishedFile, ...]:
-    """Lets the card name the pictures that go along, and no others."""
-    changed = name_in_card(run / CARD, scratch / CARD, widget) if (run / CARD).is_file() else run / CARD
-    if changed == run / CARD:
-        return files
-    return tuple(describe(CARD, changed) if file.name == CARD else file for file in files)
 
 
 def _proof_pictures(widget: Sequence[Path], test: datasets.Dataset | None, scratch: Path) -> tuple[list[Path], str]:

@@ -79,8 +79,6 @@ def push_command(argv: Sequence[str]) -> int:
         from hf_transfer.publishing.push_permission import restate_licenses
 
         restate_licenses(run, options.data_license, options.license_override, options.license_evidence)
-        if (run / "README.md").is_file():
-            print("note: the card README.md tells the verdict of before; render it anew.", file=sys.stderr)
     names = ("repo_id", "private", "create_pr", "branch", "tag", "collection", "widget_images")
     request = resolve_request(run, {name: getattr(options, name) for name in names})
     with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():

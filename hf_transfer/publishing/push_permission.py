@@ -4,15 +4,16 @@ Knows the verdict in `run.json` and how it is reached again with statements that
 (`hf_transfer.publishing.license_check`).
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hf_transfer.errors import UserError
+from hf_transfer.publishing.card import CARD, render_card, write_card
 from hf_transfer.publishing.license_check import LicenseQuestion, check_licenses
 from hf_transfer.publishing.license_verdict import Grade, LicenseVerdict
-from hf_transfer.publishing.publish_folder import read_report
-from hf_transfer.report import write_json
+from hf_transfer.report import read_run, to_plain, write_json
 
 
 class PublishingRefusal(UserError):
@@ -52,7 +53,9 @@ def verdict_of_report(report: Mapping[str, Any]) -> LicenseVerdict | None:
 def restate_licenses(
     run: Path, data_license: str | None, overrides: Sequence[str] = (), evidence: Sequence[str] = ()
 ) -> LicenseVerdict:
-    """Judges the works of a finished run again with the user's word, and writes the verdict into its `run.json`.
+    """Judges the works of a finished run again with the user's word; writes it into `run.json` and the card.
+
+    A card that somebody has written on is left alone.
 
     Args:
         run (`Path`):
@@ -67,7 +70,7 @@ def restate_licenses(
     Raises:
         UserError: as `check_licenses` does.
     """
-    report = read_report(run)
+    report = read_run(run)
     config, facts = report["config"], report.get("checkpoint", {})
     question = LicenseQuestion(
         model=config["model"],
@@ -81,5 +84,9 @@ def restate_licenses(
         data_report_only=bool(config.get("data_license_report_only")),
     )
     verdict = check_licenses(question)
-    write_json({**report, "license": verdict}, run / "run.json")
+    restated = {**report, "license": dataclasses.asdict(verdict)}
+    ours = (run / CARD).is_file() and (run / CARD).read_text(encoding="utf-8", errors="replace") == render_card(report)
+    write_json(restated, run / "run.json")
+    if ours:
+        write_card(to_plain(restated), run)
     return verdict

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-from huggingface_hub import ModelCard
 
 from hf_transfer.config import FinetuneConfig
 from hf_transfer.data.images import to_rgb
@@ -19,7 +18,6 @@ from hf_transfer.publishing.license_judgement import grade_for_publishing
 from hf_transfer.publishing.license_table import facts_of
 from hf_transfer.publishing.license_verdict import LicenseVerdict
 from hf_transfer.publishing.publish_folder import WIDGET
-from hf_transfer.report import to_plain
 
 PICTURES = 3
 _LONGEST_SIDE = 512
@@ -92,26 +90,3 @@ def reload_test_split(report: Mapping[str, Any]) -> datasets.Dataset:
     if data.fingerprint != report.get("data", {}).get("fingerprint"):
         raise UserError("The data set is not what it was when the model was trained.")
     return data.test
-
-
-def name_in_card(card: Path, target: Path, pictures: list[Path]) -> Path:
-    """Writes a copy of a card whose metadata name exactly these pictures as examples.
-
-    Args:
-        card (`Path`):
-            The card.
-        target (`Path`):
-            Where the copy goes.
-        pictures (`list[Path]`):
-            What goes along; without any, the card names none.
-    """
-    text = ModelCard(card.read_text(encoding="utf-8"), ignore_metadata_errors=True)
-    metadata = to_plain(text.data.to_dict())
-    wanted = [{"src": f"{WIDGET}/{path.name}", "example_title": path.stem} for path in pictures]
-    if metadata.get("widget", []) == wanted or not metadata:
-        return card
-    text.data["widget"] = wanted
-    if not wanted:
-        text.data.pop("widget")
-    target.write_text(str(text), encoding="utf-8")
-    return target

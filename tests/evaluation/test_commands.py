@@ -13,7 +13,7 @@ from hf_transfer.config import FinetuneConfig
 from hf_transfer.data.loading import load_image_data
 from hf_transfer.errors import UserError
 from hf_transfer.evaluation.commands import evaluate_command, format_evaluation, predict_command
-from hf_transfer.evaluation.evaluator import ClassResult, Evaluation
+from hf_transfer.evaluation.evaluator import ClassResult, Evaluation, wilson_interval
 from tests.evaluation.conftest import COLOURS, plain
 from tests.hub_server import HubServer
 
@@ -66,7 +66,8 @@ def test_evaluate_json_is_json_and_nothing_else(
     found = json.loads(capsys.readouterr().out)
     assert found["metrics"]["accuracy"] == 0.8
     assert found["confusion_matrix"] == [[2, 0, 0], [0, 1, 0], [1, 0, 1]]
-    assert found["per_class"][2] == {"label": "red", "count": 2, "precision": 1.0, "recall": 0.5, "f1": 2 / 3}
+    red = {"label": "red", "count": 2, "precision": 1.0, "recall": 0.5, "f1": 2 / 3}
+    assert found["per_class"][2] == {**red, "recall_interval": list(wilson_interval(1, 2))}
     assert found["split"] == "test"
     assert found["dataset"] == str(pictures)
     assert json.loads(output.read_text()) == found

@@ -59,7 +59,23 @@ def test_an_evaluation_is_plain_numbers(colour_model: Path, tmp_path: Path):
 def test_a_class_that_occurs_nowhere_has_no_numbers(colour_model: Path, tmp_path: Path):
     split = colour_split(tmp_path, ("red", "green"), ("red", "green"))
     blue = evaluate_model(colour_model, split, "test", LABELS).per_class[0]
-    assert dataclasses.asdict(blue) == {"label": "blue", "count": 0, "precision": None, "recall": None, "f1": None}
+    numbers = ("precision", "recall", "f1", "recall_interval")
+    assert dataclasses.asdict(blue) == {"label": "blue", "count": 0, **dict.fromkeys(numbers)}
+
+
+def test_what_a_card_needs_besides_is_measured(colour_model: Path, tmp_path: Path):
+    split = colour_split(tmp_path, SHOWN, CLAIMED)
+    evaluation = evaluate_model(colour_model, split, "test", LABELS, train_counts=(1, 1, 5))
+    assert evaluation.majority is not None
+    assert (evaluation.majority.label, evaluation.majority.metrics["accuracy"]) == ("red", pytest.approx(2 / 5))
+    confusions = [(one.label, one.predicted, one.count) for one in evaluation.top_confusions]
+    assert confusions == [("green", "blue", 1), ("green", "red", 1)]
+    # Every answer has the probability e^10 / (e^10 + 2), and 3 of 5 are right.
+    confidence = math.exp(10) / (math.exp(10) + 2)
+    assert evaluation.calibration is not None
+    assert evaluation.calibration.mean_confidence == pytest.approx(confidence, abs=1e-4)
+    assert evaluation.calibration.expected_error == pytest.approx(confidence - 3 / 5, abs=1e-4)
+    assert evaluation.per_class[1].recall_interval == wilson_interval(1, 3)
 
 
 def test_labels_are_matched_by_name_whatever_their_order(tmp_path: Path):

@@ -19,7 +19,7 @@ from tests.tiny_project import tiny_pictures, tiny_project
 
 TOKEN = "hf_markedMARKEDmarkedMARKED"
 """Must never show up anywhere."""
-OPTIONS = ["--use_cpu", "--max_steps", "2", "--disable_tqdm", "true"]
+OPTIONS = ["--use_cpu", "--max_steps", "2", "--disable_tqdm", "true", "--check_usage", "false"]
 MODEL_FILES = {"config.json", "model.safetensors", "preprocessor_config.json"}
 
 

@@ -15,7 +15,7 @@ from tests.hub_server import HubServer
 from tests.publishing.license_answers import card
 from tests.tiny_project import tiny_project
 
-RUN = ["--use_cpu", "--max_steps", "1", "--disable_tqdm", "true"]
+RUN = ["--use_cpu", "--max_steps", "1", "--disable_tqdm", "true", "--check_usage", "false"]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ import pytest
 from PIL import Image
 
 from hf_transfer.cli import main
+from hf_transfer.publishing.card import write_card
+from hf_transfer.publishing.card_lint import lint_card
 from tests.hub_server import LARGE_FILES, HubServer
 from tests.publishing.finished_run import (
     MODEL_FILES,
@@ -25,6 +27,9 @@ PUBLISHED = {
     ".gitattributes",
     "LICENSE",
     "NOTICE",
+    "README.md",
+    "calibration.png",
+    "confusion_matrix.png",
     "curves.png",
     "history.csv",
     "metrics.json",
@@ -112,10 +117,10 @@ def test_pushed_again_nothing_happens(hub: HubServer, repo_id: str, run: Path, c
 
 def test_a_changed_run_replaces_the_earlier_one(hub: HubServer, repo_id: str, run: Path):
     assert push(run, repo_id) == 0
-    (run / "metrics.json").write_text("{}\n", encoding="utf-8")
+    (run / "history.csv").write_text("epoch\n", encoding="utf-8")
     assert push(run, repo_id, "--no_widget_images") == 0
     assert set(published(hub, repo_id)) == {name for name in PUBLISHED if not name.startswith("widget/")}
-    assert published(hub, repo_id)["metrics.json"] == b"{}\n"
+    assert published(hub, repo_id)["history.csv"] == b"epoch\n"
     assert len(list(hub.repositories["models", repo_id].history())) == 3
     assert len(state_of(run)["removed"]) == 3
 
@@ -126,7 +131,7 @@ def test_pull_request(hub: HubServer, repo_id: str, run: Path, capsys: pytest.Ca
     assert push(run, repo_id, "--create_pr") == 0
     repository = hub.repositories["models", repo_id]
     assert repository.refs["main"] == before
-    assert set(published(hub, repo_id, "refs/pr/1")) == PUBLISHED - {".gitattributes"} | {"README.md"}
+    assert set(published(hub, repo_id, "refs/pr/1")) == PUBLISHED - {".gitattributes"}
     assert f"{hub.url}/{repo_id}/discussions/1" in capsys.readouterr().out
     assert main(["push", str(run)]) == 0
     assert len(repository.pull_requests) == 1
@@ -144,7 +149,7 @@ def test_branch_tag_and_collection(hub: HubServer, repo_id: str, run: Path):
     (collection,) = hub.collections.values()
     assert collection["private"]
     assert [item["id"] for item in collection["items"]] == [repo_id]
-    (run / "metrics.json").write_text("{}\n", encoding="utf-8")
+    (run / "history.csv").write_text("epoch\n", encoding="utf-8")
     assert push(run, repo_id, *options) == 2  # the tag names the commit before
     assert repository.tags["v1"] != repository.refs["trial/1"]
 
@@ -247,9 +252,11 @@ def test_what_the_run_did_not_say_is_said_at_the_push(hub: HubServer, repo_id: s
     assert push(run, repo_id, "--data_license", "cc-by-nd-4.0") in (3, 4)
     assert not hub.repositories
     (run / "run.json").write_text(json.dumps({**report, "license": None}), encoding="utf-8")
+    write_card({**report, "license": None}, run)
     assert push(run, repo_id) == 3
     capsys.readouterr()
     assert push(run, repo_id, "--data_license", "own") == 0
+    assert "\nlicense: mit\n" in published(hub, repo_id)["README.md"].decode()
     there = json.loads(published(hub, repo_id)["run.json"])
     (link,) = [link for link in there["license"]["links"] if link["role"] == "dataset"]
     assert (link["work"], link["license"]) == ("pictures", "own")
@@ -268,6 +275,40 @@ def test_what_is_never_published_is_refused(hub: HubServer, repo_id: str, run: P
     assert not hub.repositories
 
 
+def test_the_card_on_the_hub_shows_how_this_repository_is_used(hub: HubServer, repo_id: str, run: Path):
+    report = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    report["usage"] = {"worked": True, "problem": None}
+    (run / "run.json").write_text(json.dumps(report), encoding="utf-8")
+    write_card(report, run)
+    assert push(run, repo_id) == 0
+    there = published(hub, repo_id)["README.md"].decode()
+    assert f'pipeline("image-classification", model="{repo_id}")' in there
+    assert "folder beside this page" not in there
+    here = (run / "README.md").read_text(encoding="utf-8")
+    assert 'model="model")' in here
+    assert lint_card(there, run, report) == lint_card(here, run, report) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("value: ", "value: 1", "in metrics.json"),
+        ("license: mit", "license: apache-2.0", "what the run decided is mit"),
+        ("# ", "# /home/me/pictures ", "A folder of this computer"),
+    ],
+)
+def test_a_card_that_states_what_is_not_so_is_refused(
+    old: str, new: str, words: str, hub: HubServer, repo_id: str, run: Path, capsys: pytest.CaptureFixture
+):
+    card = (run / "README.md").read_text(encoding="utf-8")
+    (run / "README.md").write_text(card.replace(old, new, 1), encoding="utf-8")
+    assert push(run, repo_id) == 2
+    assert words in capsys.readouterr().err
+    assert not hub.repositories
+    assert main(["card", str(run)]) == 0
+    assert push(run, repo_id) == 0
+
+
 def test_what_lies_about_is_left_behind(hub: HubServer, repo_id: str, run: Path):
     for name in ("checkpoint-2/optimizer.pt", "secret.txt", "other.png", "figures/a.png", "figures/a.pt"):
         (run / name).parent.mkdir(exist_ok=True)
@@ -277,8 +318,9 @@ def test_what_lies_about_is_left_behind(hub: HubServer, repo_id: str, run: Path)
 
 
 def test_a_card_with_a_token_or_a_missing_picture_is_refused(hub: HubServer, repo_id: str, run: Path, capsys):
+    head = "---\nlicense: mit\n---\n"
     for text, words in ((f"see {TOKEN}", "looks like a Hub token"), ("![x](nowhere.png)", "nowhere.png")):
-        (run / "README.md").write_text(text, encoding="utf-8")
+        (run / "README.md").write_text(head + text, encoding="utf-8")
         assert push(run, repo_id) == 2
         assert words in capsys.readouterr().err
     assert not hub.repositories

@@ -68,7 +68,18 @@ def test_the_best_on_validation_is_kept_and_of_equals_the_largest(scores: dict[f
 def test_a_run_saves_the_mixture_and_says_so(tmp_path: Path, capsys):
     torch.manual_seed(0)
     checkpoint, pictures = tiny_project(tmp_path)
-    words = ["train", "--model", str(checkpoint), "--dataset", str(pictures), "--use_cpu", "--disable_tqdm", "true"]
+    words = [
+        "train",
+        "--model",
+        str(checkpoint),
+        "--dataset",
+        str(pictures),
+        "--use_cpu",
+        "--disable_tqdm",
+        "true",
+        "--check_usage",
+        "false",
+    ]
     words += ["--strategy", "full", "--learning_rate", "3e-3", "--num_train_epochs", "4"]
     assert main([*words, "--output_dir", str(tmp_path / "mixed"), "--wise_ft"]) == 0
     assert main([*words, "--output_dir", str(tmp_path / "plain")]) == 0

@@ -248,6 +248,10 @@ class FinetuneConfig:
     license_evidence: list[str] | None = field(
         default=None, metadata={"help": "For each --license_override a link, or a file such as a letter."}
     )
+    license: str | None = field(
+        default=None,
+        metadata={"help": "Publish under this licence: as strict as what the works ask, or stricter."},
+    )
     data_license_report_only: bool = field(
         default=False,
         metadata={"help": "Show the licences of data, but do not take them to bind the model."},

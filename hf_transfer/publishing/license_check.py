@@ -14,10 +14,11 @@ from hf_transfer.publishing.license_chain import Chain, is_hub_id
 from hf_transfer.publishing.license_files import binding_links, plan_files
 from hf_transfer.publishing.license_judgement import COMMERCIAL, RESEARCH, Judgement, judge
 from hf_transfer.publishing.license_obligations import list_obligations
-from hf_transfer.publishing.license_overrides import match_overrides, read_license, read_overrides
+from hf_transfer.publishing.license_overrides import match_overrides, read_choice, read_license, read_overrides
 from hf_transfer.publishing.license_sources import Work
+from hf_transfer.publishing.license_table import LicenseFacts
 from hf_transfer.publishing.license_verdict import Grade, LicenseLink, LicenseVerdict, Override, worst
-from hf_transfer.publishing.outgoing_license import decide_outgoing
+from hf_transfer.publishing.outgoing_license import choose_outgoing, decide_outgoing
 from hf_transfer.report import Decision
 
 DISCLAIMER = "This is a check of tags and texts that works carry, not legal advice."
@@ -38,6 +39,8 @@ class LicenseQuestion:
     overrides: tuple[str, ...] = ()
     evidence: tuple[str, ...] = ()
     data_report_only: bool = False
+    license: str | None = None
+    """What the user wants to publish under, in place of what the works ask at least."""
 
 
 class LicenseRefusal(UserError):
@@ -62,6 +65,7 @@ def check_licenses(question: LicenseQuestion) -> LicenseVerdict:
         UserError: for a model or data set that surely does not exist, or a mistake in an override.
     """
     overrides = read_overrides(question.overrides, question.evidence)
+    chosen = read_choice(question.license) if question.license else None
     if question.dataset is None and (question.data_license or question.dataset_revision):
         flag = "--data_license" if question.data_license else "--dataset_revision"
         raise UserError(f"{flag} was given without a data set.", hint=f"--dataset FOLDER_OR_ID, or drop {flag}")
@@ -74,6 +78,7 @@ def check_licenses(question: LicenseQuestion) -> LicenseVerdict:
         question.use,
         overrides=(*_carried(chain.overrides, overrides), *overrides),
         data_report_only=question.data_report_only,
+        chosen=chosen,
         notes=chain.notes,
     )
 
@@ -84,6 +89,7 @@ def verdict_of(
     *,
     overrides: Sequence[Override] = (),
     data_report_only: bool = False,
+    chosen: LicenseFacts | None = None,
     notes: Sequence[str] = (),
 ) -> LicenseVerdict:
     """Judges works that have been read.
@@ -98,13 +104,18 @@ def verdict_of(
         data_report_only (`bool`, *optional*, defaults to `False`):
             Whether the licences of data are shown only. Whether weights adapt their data is open in law; by default
             they are taken to.
+        chosen (`LicenseFacts`, *optional*):
+            What the user wants to publish under.
         notes (`Sequence[str]`, *optional*):
             What was noticed on the way.
+
+    Raises:
+        UserError: where the user's choice leaves out what a work asks.
     """
     by_work = match_overrides(overrides, [work.work for work in works])
     judged = [judge(work, use or RESEARCH, by_work.get(work.work)) for work in works]
     binding = [item for item in judged if not (data_report_only and item.link.role == "dataset")]
-    decision = decide_outgoing(binding)
+    decision = choose_outgoing(binding, chosen) if chosen else decide_outgoing(binding)
     outgoing = decision.outgoing
     files = plan_files([item.link for item in binding], outgoing) if outgoing else ()
     if outgoing is not None:
@@ -140,6 +151,7 @@ def check_run(config: FinetuneConfig) -> LicenseVerdict:
             overrides=tuple(config.license_override or ()),
             evidence=tuple(config.license_evidence or ()),
             data_report_only=config.data_license_report_only,
+            license=config.license,
         )
     )
     if config.use == COMMERCIAL and verdict.grade.exit_code:

@@ -31,6 +31,7 @@ def license_parser() -> CommandParser:
     add("--data_license", help="Licence of pictures on this disk, by your own word; `own` where they are yours.")
     add("--license_override", nargs="+", default=[], metavar="WORK=ID", help="Your word on a work; needs evidence.")
     add("--license_evidence", nargs="+", default=[], metavar="LINK_OR_FILE", help="One for each override.")
+    add("--license", help="Publish under this licence: as strict as what the works ask, or stricter.")
     add("--data_license_report_only", action="store_true", help="Show the licences of data, but do not count them.")
     add("--json", action="store_true", help="Print the verdict as JSON and nothing else.")
     add("--debug", action="store_true", help="Show the traceback of an error.")
@@ -65,6 +66,7 @@ def license_command(argv: Sequence[str]) -> int:
             overrides=tuple(options.license_override),
             evidence=tuple(options.license_evidence),
             data_report_only=options.data_license_report_only,
+            license=options.license,
         )
     )
     if options.json:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hf_transfer.errors import UserError, nearest
 from hf_transfer.publishing.license_sources import one_line
-from hf_transfer.publishing.license_table import facts_of, license_table, normalise
+from hf_transfer.publishing.license_table import OWN, LicenseFacts, facts_of, license_table, normalise
 from hf_transfer.publishing.license_verdict import Override
 
 
@@ -63,6 +63,18 @@ def read_license(text: str, flag: str) -> str:
             f"{flag} {close}" if close else None,
         )
     return found
+
+
+def read_choice(text: str) -> LicenseFacts:
+    """Returns the licence that the user wants to publish under.
+
+    Raises:
+        UserError: where it is none, or none that can be named on the Hub.
+    """
+    found = read_license(text, "--license")
+    if found == OWN:
+        raise UserError("--license own names no licence.", "what others may do with the model", "--license apache-2.0")
+    return facts_of(found)
 
 
 def read_evidence(text: str) -> str:

@@ -2,13 +2,15 @@
 
 Knows the rules: no-derivatives is not published; share-alike, use restrictions and vendors' terms are kept;
 non-commercial data never leave the base's tag standing; two licences that each ask for themselves are a conflict; and
-where all is permissive, the base's licence stays. Does not know files or obligations
-(`hf_transfer.publishing.license_files`, `hf_transfer.publishing.license_obligations`).
+where all is permissive, the base's licence stays. The user may choose a stricter one, never a looser one.
+Does not know files or obligations (`hf_transfer.publishing.license_files`,
+`hf_transfer.publishing.license_obligations`).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hf_transfer.errors import UserError
 from hf_transfer.publishing.license_judgement import Judgement, resolved
 from hf_transfer.publishing.license_table import OTHER, OWN, LicenseFacts, excludes, may_become
 from hf_transfer.publishing.license_verdict import Grade, OutgoingLicense, worst
@@ -55,6 +57,48 @@ def decide_outgoing(judged: Sequence[Judgement]) -> Decision:
     return Decision(grade, _as_published(target, judged, _why(target, judged)), _why(target, judged))
 
 
+def choose_outgoing(judged: Sequence[Judgement], chosen: LicenseFacts) -> Decision:
+    """Takes the user's own choice of a licence, where it honours what every work asks.
+
+    Args:
+        judged (`Sequence[Judgement]`):
+            The works that bind the model.
+        chosen (`LicenseFacts`):
+            What the user wants to publish under.
+
+    Returns:
+        [`Decision`]: without an outgoing licence where some work lets nobody publish, or must be read first.
+
+    Raises:
+        UserError: where the choice grants more than a work does, or leaves out what one asks.
+    """
+    decided = decide_outgoing(judged)
+    works = worst([judgement.publishing for judgement in judged])
+    if works in (Grade.REVIEW, Grade.FORBIDDEN):
+        return decided
+    against = [judgement for judgement in judged if not _honours(judgement.facts, chosen)]
+    if against:
+        work, asks = against[0].link.work, against[0].facts.id
+        instead = decided.outgoing.name or decided.outgoing.license if decided.outgoing else None
+        raise UserError(
+            f"--license {chosen.id} does not keep what {work} ({asks}) asks of what is made of it.",
+            f"{instead or asks}, or a stricter licence that keeps to it",
+            f"drop --license; or --license_override {work}=ID --license_evidence LINK_OR_FILE, where you hold a "
+            "permission",
+        )
+    reason = f"you chose {chosen.id}, which keeps what the works ask"
+    return Decision(works, _as_published(chosen, judged, reason), reason)
+
+
+def _honours(facts: LicenseFacts, chosen: LicenseFacts) -> bool:
+    """Returns whether a model under `chosen` keeps what a work under `facts` asks."""
+    if facts.id == OWN or facts == chosen or may_become(facts.id, chosen.id):
+        return True
+    drops_names = facts.attribution == "yes" and facts.share_alike != "data" and chosen.attribution != "yes"
+    drops_limit = facts.non_commercial and not chosen.non_commercial
+    return not (facts.keeps_terms or drops_names or drops_limit or excludes(facts.id, chosen.id))
+
+
 def _binding(judged: Sequence[Judgement]) -> list[LicenseFacts]:
     """Returns the licences that the published model cannot leave behind, each once."""
     rows = [judgement.facts for judgement in judged]
@@ -75,7 +119,7 @@ def _satisfies_all(target: LicenseFacts, binding: Sequence[LicenseFacts]) -> boo
 def _permissive(judged: Sequence[Judgement], grade: Grade) -> Decision:
     licensed = [judgement for judgement in judged if judgement.facts.id != OWN]
     if not licensed:
-        reason = "everything is yours: choose a licence yourself"
+        reason = "everything is yours: choose a licence yourself, with --license ID"
         return Decision(Grade.REVIEW, None, reason)
     first = licensed[0]
     asking = [

@@ -46,6 +46,7 @@ def push_parser() -> CommandParser:
         default=None,
         help="Publish no test pictures, even where the licence of the data allows it.",
     )
+    add("--license", help="Publish under this licence: as strict as what the works ask, or stricter.")
     add("--data_license", help="Licence of pictures on this disk, where the run did not say; `own` if yours.")
     add("--license_override", nargs="+", default=[], metavar="WORK=ID", help="Your word on a work; needs evidence.")
     add("--license_evidence", nargs="+", default=[], metavar="LINK_OR_FILE", help="One for each override.")
@@ -75,10 +76,12 @@ def push_command(argv: Sequence[str]) -> int:
     from hf_transfer.publishing.push import push_run
     from hf_transfer.publishing.push_request import resolve_request
 
-    if options.data_license or options.license_override:
+    if options.data_license or options.license_override or options.license:
         from hf_transfer.publishing.push_permission import restate_licenses
 
-        restate_licenses(run, options.data_license, options.license_override, options.license_evidence)
+        restate_licenses(
+            run, options.data_license, options.license_override, options.license_evidence, options.license
+        )
     names = ("repo_id", "private", "create_pr", "branch", "tag", "collection", "widget_images")
     request = resolve_request(run, {name: getattr(options, name) for name in names})
     with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():

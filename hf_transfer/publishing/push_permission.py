@@ -51,7 +51,11 @@ def verdict_of_report(report: Mapping[str, Any]) -> LicenseVerdict | None:
 
 
 def restate_licenses(
-    run: Path, data_license: str | None, overrides: Sequence[str] = (), evidence: Sequence[str] = ()
+    run: Path,
+    data_license: str | None,
+    overrides: Sequence[str] = (),
+    evidence: Sequence[str] = (),
+    chosen: str | None = None,
 ) -> LicenseVerdict:
     """Judges the works of a finished run again with the user's word; writes it into `run.json` and the card.
 
@@ -66,6 +70,8 @@ def restate_licenses(
             `WORK=ID`, beside those of the run.
         evidence (`Sequence[str]`, *optional*):
             One for each.
+        chosen (`str`, *optional*):
+            What to publish under; what the run said where it is left out.
 
     Raises:
         UserError: as `check_licenses` does.
@@ -82,6 +88,7 @@ def restate_licenses(
         overrides=(*(config.get("license_override") or ()), *overrides),
         evidence=(*(config.get("license_evidence") or ()), *evidence),
         data_report_only=bool(config.get("data_license_report_only")),
+        license=chosen or config.get("license"),
     )
     verdict = check_licenses(question)
     restated = {**report, "license": dataclasses.asdict(verdict)}

@@ -57,6 +57,53 @@ def test_no_licence_that_is_not_known_to_permit_it_permits_commerce():
         ), license_id
 
 
+@pytest.mark.parametrize(
+    ("chain", "chosen", "found"),
+    [
+        ("m: card apache-2.0 | d: card cc-by-4.0", "cc-by-nc-4.0", "cc-by-nc-4.0"),
+        ("m: card mit | d: card mit", "gpl-3.0", "gpl-3.0"),
+        ("m: card mit", "cc-by-nd-4.0", "cc-by-nd-4.0"),
+        ("m: card mit | d: card cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-nc-sa-4.0"),
+        ("m: card lgpl-2.1", "gpl-2.0", "gpl-2.0"),
+        ("m: card unlicense", "cc0-1.0", "cc0-1.0"),
+        ("m: card mit | d: card cc-by-nd-4.0", "mit", None),
+        ("m: card mit | d: card unknown", "mit", None),
+    ],
+)
+def test_a_stricter_licence_is_the_users_choice(chain: str, chosen: str, found: str | None):
+    verdict = verdict_of(Case(chain, "", None).works, "research", chosen=facts_of(chosen))
+    assert (verdict.outgoing and verdict.outgoing.license) == found
+    if verdict.outgoing is not None:
+        assert "you chose" in verdict.outgoing.reason
+
+
+@pytest.mark.parametrize(
+    ("chain", "chosen", "work"),
+    [
+        ("m: card apache-2.0", "cc0-1.0", "someone/model0 (apache-2.0)"),
+        ("m: card mit | d: card cc-by-nc-4.0", "mit", "(cc-by-nc-4.0)"),
+        ("m: card cc-by-sa-4.0", "mit", "someone/model0 (cc-by-sa-4.0)"),
+        ("m: card cc-by-sa-4.0", "cc-by-nc-4.0", "someone/model0 (cc-by-sa-4.0)"),
+        ("m: card openrail++", "apache-2.0", "someone/model0 (openrail++)"),
+        ("m: card apache-2.0", "gpl-2.0", "someone/model0 (apache-2.0)"),
+    ],
+)
+def test_a_looser_licence_is_refused(chain: str, chosen: str, work: str):
+    with pytest.raises(UserError) as refusal:
+        verdict_of(Case(chain, "", None).works, "research", chosen=facts_of(chosen))
+    assert f"--license {chosen} does not keep what " in str(refusal.value)
+    assert work in str(refusal.value)
+
+
+def test_what_is_all_yours_has_the_licence_that_you_choose():
+    works = Case("m: user own | d: user own", "", None).works
+    undecided = verdict_of(works, "research")
+    assert (undecided.publishing, undecided.outgoing) == (Grade.REVIEW, None)
+    assert any("--license ID" in note for note in undecided.notes)
+    decided = verdict_of(works, "research", chosen=facts_of("bsd-3-clause"))
+    assert (decided.publishing, decided.outgoing.license) == (Grade.ALLOWED, "bsd-3-clause")
+
+
 def test_disagreement_is_shown():
     verdict = verdict_of(Case("m: card apache-2.0, timm cc-by-nc-4.0", "", None).works, "commercial")
     assert verdict.links[0].conflict

@@ -266,6 +266,20 @@ def test_what_the_run_did_not_say_is_said_at_the_push(hub: HubServer, repo_id: s
     assert main(["push", str(run)]) == 0
 
 
+def test_a_stricter_licence_is_chosen_at_the_push(hub: HubServer, repo_id: str, run: Path, capsys):
+    before = (run / "run.json").read_bytes()
+    assert push(run, repo_id, "--license", "cc0-1.0") == 2
+    assert "does not keep what" in capsys.readouterr().err
+    assert (run / "run.json").read_bytes() == before
+    assert push(run, repo_id, "--license", "own") == 2
+    assert not hub.repositories
+    assert push(run, repo_id, "--license", "apache-2.0") == 0
+    there = published(hub, repo_id)
+    assert huggingface_hub.ModelCard(there["README.md"].decode()).data.license == "apache-2.0"
+    assert b"Apache License" in there["LICENSE"]
+    assert any(name.startswith("licenses/") and b"MIT License" in there[name] for name in there)
+
+
 @pytest.mark.parametrize("name", ["training_args.bin", "optimizer.pt", "rng_state.pth", "sub/x.pkl", "notes.txt"])
 def test_what_is_never_published_is_refused(hub: HubServer, repo_id: str, run: Path, name: str, capsys):
     (run / "model" / name).parent.mkdir(exist_ok=True)

@@ -19,7 +19,7 @@ BY_OUTCOME = {
 # Without influence on the trajectory, but for the last bit; WiSE-FT begins where it ends.
 FREE = {"channels_last", "wise_ft", "metrics", "overwrite_output_dir", "debug", "training", "recipe", "command"}
 FREE |= {"decoded_cache", "cache_dir", "cache_limit", "keep_cache"}
-FREE |= {"use", "data_license", "license_override", "license_evidence", "data_license_report_only"}
+FREE |= {"use", "data_license", "license_override", "license_evidence", "data_license_report_only", "license"}
 FREE |= {"widget_images", "check_usage"}
 
 

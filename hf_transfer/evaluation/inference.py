@@ -90,10 +90,17 @@ def _full_precision() -> Iterator[None]:
     backends: Any = torch.backends  # the attribute is not in torch's type hints
     before = backends.fp32_precision
     backends.fp32_precision = "ieee"
+    # What was said of one kind of operation alone does not follow the word about all.
+    kinds = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)
+    own_words = [(kind, kind.fp32_precision) for kind in kinds if kind.fp32_precision != "ieee"]
+    for kind, _ in own_words:
+        kind.fp32_precision = "ieee"
     try:
         yield
     finally:
         backends.fp32_precision = before
+        for kind, precision in own_words:
+            kind.fp32_precision = precision
 
 
 def _default_device() -> torch.device:

@@ -178,14 +178,17 @@ def test_random_numbers_and_precision_are_left_alone(colour_model: Path):
     assert torch.backends.fp32_precision == before[3]
 
 
-def test_nothing_is_computed_in_tf32(colour_model: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("convolutions_alone", [False, True])
+def test_nothing_is_computed_in_tf32(colour_model: Path, monkeypatch: pytest.MonkeyPatch, convolutions_alone: bool):
     loaded = load_classifier(colour_model)
+    if convolutions_alone:  # as `torch.backends.cudnn.flags` leaves them
+        monkeypatch.setattr(torch.backends.cudnn.conv, "fp32_precision", "tf32")
     seen = []
     loaded.model.register_forward_hook(lambda *_: seen.append(torch.backends.cudnn.conv.fp32_precision))
     monkeypatch.setattr(torch.backends, "fp32_precision", "tf32")  # as training on a GPU leaves it
     predict_logits(loaded.model, loaded.image_processor, [plain("red")], device="cpu")
     assert seen == ["ieee"]
-    assert torch.backends.fp32_precision == "tf32"
+    assert torch.backends.fp32_precision == torch.backends.cudnn.conv.fp32_precision == "tf32"
 
 
 def test_dropout_is_off_whatever_mode_the_model_came_in(colour_model: Path):

@@ -5,6 +5,7 @@ import json
 import math
 import random
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import datasets
@@ -178,14 +179,22 @@ def test_random_numbers_and_precision_are_left_alone(colour_model: Path):
     assert torch.backends.fp32_precision == before[3]
 
 
-@pytest.mark.parametrize("convolutions_alone", [False, True])
-def test_nothing_is_computed_in_tf32(colour_model: Path, monkeypatch: pytest.MonkeyPatch, convolutions_alone: bool):
+@pytest.fixture(params=["all", "convolutions alone"])
+def tf32(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What training on a GPU, or `torch.backends.cudnn.flags`, leaves behind."""
+    convolutions = torch.backends.cudnn.conv
+    before = convolutions.fp32_precision
+    if request.param == "convolutions alone":
+        convolutions.fp32_precision = "tf32"
+    monkeypatch.setattr(torch.backends, "fp32_precision", "tf32")
+    yield
+    convolutions.fp32_precision = before
+
+
+def test_nothing_is_computed_in_tf32(colour_model: Path, tf32: None):
     loaded = load_classifier(colour_model)
-    if convolutions_alone:  # as `torch.backends.cudnn.flags` leaves them
-        monkeypatch.setattr(torch.backends.cudnn.conv, "fp32_precision", "tf32")
     seen = []
     loaded.model.register_forward_hook(lambda *_: seen.append(torch.backends.cudnn.conv.fp32_precision))
-    monkeypatch.setattr(torch.backends, "fp32_precision", "tf32")  # as training on a GPU leaves it
     predict_logits(loaded.model, loaded.image_processor, [plain("red")], device="cpu")
     assert seen == ["ieee"]
     assert torch.backends.fp32_precision == torch.backends.cudnn.conv.fp32_precision == "tf32"

@@ -40,6 +40,10 @@ def test_checkpoint_and_data_by_id(kind: str, hub: HubServer, repo_id: str, tmp_
     card = ModelCard.load(tmp_path / "run" / "README.md")
     assert (card.data.base_model, card.data.datasets) == (repo_id, [f"{repo_id}-data"])
     assert lint_card(card.content, tmp_path / "run", report) == []
+    card.validate()
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))
+    stated = {(result.dataset_split, result.metric_type): result.metric_value for result in card.data.eval_results}
+    assert stated == {(split, name): value for split, values in metrics.items() for name, value in values.items()}
 
 
 def test_a_token_shows_up_nowhere(

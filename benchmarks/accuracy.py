@@ -10,11 +10,10 @@ stopped and started again, and two processes with different `--only` may share t
 """
 
 import argparse
-import json
 import os
 from pathlib import Path
 
-from pipeline_runs import ROOT, lab_note, run_pipeline
+from pipeline_runs import ROOT, add_record, lab_note, read_records, run_pipeline
 
 RECORDS = ROOT / "benchmarks" / "results" / "accuracy.jsonl"
 TABLE = RECORDS.with_suffix(".md")
@@ -49,13 +48,6 @@ def run(assets: Path, checkpoint: str, dataset: str, strategy: str) -> dict:
     return {"checkpoint": checkpoint, "dataset": dataset, "strategy": strategy, **record}
 
 
-def read_records() -> list[dict]:
-    """Reads the finished runs."""
-    if not RECORDS.exists():
-        return []
-    return [json.loads(line) for line in RECORDS.read_text(encoding="utf-8").splitlines()]
-
-
 def write_table(records: list[dict]) -> None:
     """Writes the table of all finished runs."""
     lines = [
@@ -85,18 +77,16 @@ def main() -> None:
     parser.add_argument("--only", default="", help="run only those whose name holds this text")
     parser.add_argument("--table_only", action="store_true", help="write the table and run nothing")
     args = parser.parse_args()
-    done = {(r["checkpoint"], r["dataset"], r["strategy"]) for r in read_records()}
+    done = {(r["checkpoint"], r["dataset"], r["strategy"]) for r in read_records(RECORDS)}
     for checkpoint, dataset, strategy in [] if args.table_only else planned_runs():
         name = f"{dataset}/{checkpoint}/{strategy}"
         if (checkpoint, dataset, strategy) in done or args.only not in name:
             continue
         print(f"=== {name}", flush=True)
         record = run(Path(os.environ["HF_TRANSFER_ASSETS"]), checkpoint, dataset, strategy)
-        RECORDS.parent.mkdir(exist_ok=True)
-        with RECORDS.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
-        write_table(read_records())
-    write_table(read_records())
+        add_record(RECORDS, record)
+        write_table(read_records(RECORDS))
+    write_table(read_records(RECORDS))
 
 
 if __name__ == "__main__":

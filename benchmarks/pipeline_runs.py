@@ -41,6 +41,18 @@ def run_pipeline(assets: Path, checkpoint: str, dataset: str, options: Sequence[
     }
 
 
+def read_records(path: Path) -> list[dict]:
+    """Reads the finished runs that a file holds, a line each; none where there is no file."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def add_record(path: Path, record: dict) -> None:
+    """Adds a finished run to a file."""
+    path.parent.mkdir(exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(record) + "\n")
+
+
 def code_version() -> str:
     """Returns the commit of the code that runs, with a mark where files differ from it."""
     words = ["git", "describe", "--always", "--dirty", "--exclude", "*"]

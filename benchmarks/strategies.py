@@ -10,13 +10,12 @@ can be stopped and started again; the table is `benchmarks/results/strategies.md
 """
 
 import argparse
-import json
 import os
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline_runs import ROOT, lab_note, run_pipeline
+from pipeline_runs import ROOT, add_record, lab_note, read_records, run_pipeline
 
 RECORDS = ROOT / "benchmarks" / "results" / "strategies.jsonl"
 TABLE = RECORDS.with_suffix(".md")
@@ -50,13 +49,6 @@ def ways_of(checkpoint: str) -> Sequence[str]:
     return tuple(WAYS) if checkpoint.startswith("mobilenet") else MAIN_WAYS
 
 
-def read_records() -> list[dict]:
-    """Reads the finished runs."""
-    if not RECORDS.exists():
-        return []
-    return [json.loads(line) for line in RECORDS.read_text(encoding="utf-8").splitlines()]
-
-
 def spread(values: list[float]) -> str:
     """Returns mean and standard deviation, as far as there are any."""
     text = f"{statistics.mean(values):.3f}"
@@ -85,7 +77,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="run only those whose name holds this text")
     parser.add_argument("--table_only", action="store_true", help="write the table and run nothing")
     args = parser.parse_args()
-    done = {(r["checkpoint"], r["dataset"], r["way"], r["seed"]) for r in read_records()}
+    done = {(r["checkpoint"], r["dataset"], r["way"], r["seed"]) for r in read_records(RECORDS)}
     for checkpoint, dataset, way, seed in [] if args.table_only else planned_runs():
         name = f"{dataset}/{checkpoint}/{way}/{seed}"
         if (checkpoint, dataset, way, seed) in done or args.only not in name:
@@ -93,12 +85,10 @@ def main() -> None:
         print(f"=== {name}", flush=True)
         options = [*WAYS[way], *EPOCHS, "--seed", str(seed)]
         record = run_pipeline(Path(os.environ["HF_TRANSFER_ASSETS"]), checkpoint, dataset, options)
-        RECORDS.parent.mkdir(exist_ok=True)
-        with RECORDS.open("a", encoding="utf-8") as file:
-            run = {"checkpoint": checkpoint, "dataset": dataset, "way": way, "seed": seed}
-            file.write(json.dumps(run | record) + "\n")
-        write_table(read_records())
-    write_table(read_records())
+        run = {"checkpoint": checkpoint, "dataset": dataset, "way": way, "seed": seed}
+        add_record(RECORDS, run | record)
+        write_table(read_records(RECORDS))
+    write_table(read_records(RECORDS))
 
 
 if __name__ == "__main__":

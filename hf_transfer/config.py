@@ -33,6 +33,11 @@ DATA_FIELDS = (
 """What decides, besides the data set's name, which pictures are in which split."""
 
 
+def asks_to_resume(given: object) -> bool:
+    """Tells whether a value of `--resume_from_checkpoint` asks for anything but a beginning."""
+    return str(given).lower() not in ("none", "false", "no", "off")
+
+
 @dataclass(frozen=True, kw_only=True)
 class FinetuneConfig:
     """One fine-tuning run as the user described it.

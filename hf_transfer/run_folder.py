@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hf_transfer.config import FinetuneConfig
+from hf_transfer.config import FinetuneConfig, asks_to_resume
 from hf_transfer.data.image_data import ImageData
 from hf_transfer.errors import UserError
 from hf_transfer.publishing.card import CARD, is_card, write_card
@@ -37,7 +37,6 @@ OUTPUTS = {
 }
 # What comes after a run, and tells of its data; it goes with it.
 AFTERWARDS = ("push.json", "widget")
-_RESUME_WORDS_OFF = (None, "False", "false", "no")
 
 
 def prepare_run_folder(config: FinetuneConfig, folder: Path) -> None:
@@ -57,7 +56,7 @@ def prepare_run_folder(config: FinetuneConfig, folder: Path) -> None:
             f"--output_dir {folder} holds a {card.name} that is no model card of a run; the run would replace it.",
             hint="--output_dir in a folder of its own",
         )
-    resuming = config.training.get("resume_from_checkpoint") not in _RESUME_WORDS_OFF
+    resuming = asks_to_resume(config.training.get("resume_from_checkpoint"))
     leftovers = _leftovers(folder)
     if leftovers and config.overwrite_output_dir and not resuming:
         if os.environ.get("RANK", "0") == "0":

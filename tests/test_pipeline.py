@@ -1,6 +1,7 @@
 """The whole walk on a tiny checkpoint: what is written, that it is true, and that nothing is lost."""
 
 import csv
+import dataclasses
 import hashlib
 import importlib.util
 import json
@@ -14,8 +15,11 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageClassification, pipeline
 
 from hf_transfer.cli import main
+from hf_transfer.config import FinetuneConfig
+from hf_transfer.errors import UserError
 from hf_transfer.publishing.card import render_card
 from hf_transfer.publishing.card_lint import lint_card
+from hf_transfer.run_folder import prepare_run_folder
 from tests.tiny_project import CLASSES, tiny_pictures, tiny_project
 
 OPTIONS = ["--num_train_epochs", "6", "--learning_rate", "3e-3", "--augmentation", "none", "--disable_tqdm", "true"]
@@ -183,6 +187,15 @@ def test_a_readme_of_somebody_else_is_not_replaced(tmp_path: Path, capsys: pytes
         assert main([*words, *option]) == 2
         assert "README.md that is no model card" in capsys.readouterr().err
     assert "title: mine" in readme.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("word", ["no", "None", "False", "off"])
+def test_words_that_ask_for_a_beginning_replace_nothing(word: str, tmp_path: Path):
+    (tmp_path / "run.json").write_text("{}", encoding="utf-8")
+    config = FinetuneConfig(model="m", dataset="d", training={"resume_from_checkpoint": word})
+    with pytest.raises(UserError, match="holds a finished run already"):
+        prepare_run_folder(config, tmp_path)
+    prepare_run_folder(dataclasses.replace(config, training={"resume_from_checkpoint": "last"}), tmp_path)
 
 
 def test_overwriting_replaces_and_resuming_goes_on(tmp_path: Path):

@@ -9,24 +9,11 @@ import torch
 from safetensors.torch import load_file
 
 from hf_transfer.cli import main
-from tests.tiny_project import tiny_project
+from tests.tiny_project import train_words
 
 
 def run(folder: Path, *options: str) -> Path:
-    torch.manual_seed(0)
-    checkpoint, pictures = tiny_project(folder)
-    words = [
-        "train",
-        "--model",
-        str(checkpoint),
-        "--dataset",
-        str(pictures),
-        "--use_cpu",
-        "--disable_tqdm",
-        "true",
-        "--check_usage",
-        "false",
-    ]
+    words = train_words(folder)
     words += ["--per_device_train_batch_size", "4", "--num_train_epochs", "2", "--output_dir", str(folder / "run")]
     assert main([*words, *options]) == 0
     return folder / "run"
@@ -100,20 +87,7 @@ def test_layer_decay_and_rates_by_name_are_in_the_history(tmp_path: Path):
     ],
 )
 def test_mistakes_get_one_message(options: list[str], message: str, tmp_path: Path, capsys):
-    torch.manual_seed(0)
-    checkpoint, pictures = tiny_project(tmp_path)
-    words = [
-        "train",
-        "--model",
-        str(checkpoint),
-        "--dataset",
-        str(pictures),
-        "--use_cpu",
-        "--disable_tqdm",
-        "true",
-        "--check_usage",
-        "false",
-    ]
+    words = train_words(tmp_path)
     assert main([*words, "--output_dir", str(tmp_path / "run"), *options]) == 2
     captured = capsys.readouterr()
     assert message in captured.err

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 from tests.models.families import build_tiny_checkpoint
@@ -26,3 +27,11 @@ def tiny_pictures(folder: Path, per_class: int = 8, splits: tuple[str, ...] = ("
 def tiny_project(folder: Path, model_type: str = "vit") -> tuple[Path, Path]:
     """Returns the folders of a checkpoint and of pictures."""
     return build_tiny_checkpoint(folder / "checkpoint", model_type), tiny_pictures(folder / "pictures")
+
+
+def train_words(folder: Path) -> list[str]:
+    """Writes a tiny project and returns the command that trains on it, on the CPU and without trying its use."""
+    torch.manual_seed(0)
+    checkpoint, pictures = tiny_project(folder)
+    words = ["train", "--model", str(checkpoint), "--dataset", str(pictures), "--use_cpu"]
+    return [*words, "--disable_tqdm", "true", "--check_usage", "false"]

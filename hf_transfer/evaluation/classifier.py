@@ -7,16 +7,14 @@ predict anything (`hf_transfer.evaluation.evaluator`), and gives no model a new 
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
-from safetensors import SafetensorError
 from transformers import BaseImageProcessor, PreTrainedModel
 
 from hf_transfer.errors import UserError
 from hf_transfer.models.configuration import ModelPlan, plan_model
-from hf_transfer.models.processors import load_image_processor, quiet_transformers
+from hf_transfer.models.processors import load_image_processor
 from hf_transfer.models.source import CheckpointFiles, find_files
+from hf_transfer.models.weights import read_network
 
 
 @dataclass(frozen=True)
@@ -58,23 +56,7 @@ def load_classifier(model: str | Path) -> Classifier:
 
 
 def _load_network(plan: ModelPlan, files: CheckpointFiles) -> PreTrainedModel:
-    try:
-        with quiet_transformers():  # tensors that do not fit are an error here
-            loaded: Any = plan.model_class.from_pretrained(
-                files.folder,
-                config=plan.config,
-                dtype=torch.float32,
-                use_safetensors=True,
-                ignore_mismatched_sizes=True,
-                output_loading_info=True,
-            )
-    except SafetensorError as error:
-        raise UserError(
-            f"The weights of {files.source!r} are damaged: {error}", hint="download or copy the file again"
-        ) from error
-    except ImportError as error:
-        raise UserError(f"{plan.architecture} needs a package that is not installed: {error}") from error
-    network, info = loaded
+    network, info = read_network(plan, files)
     wrong = sorted(set(info["missing_keys"]) | {key[0] for key in info["mismatched_keys"]})
     if wrong:
         raise UserError(

@@ -37,8 +37,23 @@ def load_weights(plan: ModelPlan, files: CheckpointFiles, keep_head: bool) -> tu
         [`~hf_transfer.errors.UserError`]: where a tensor other than the head's is missing or has another shape, or the
         file holds tensors that the architecture has no place for.
     """
+    model, info = read_network(plan, files)
+    model.config.name_or_path = files.source
+    head = set(find_head(model))
+    mismatched = {name: (tuple(found), tuple(needed)) for name, found, needed in info["mismatched_keys"]}
+    _check_shapes(files, mismatched, head, keep_head)
+    _check_missing(files, plan, set(info["missing_keys"]), head, keep_head)
+    return model, _unused_tensors(files, plan, sorted(info["unexpected_keys"]))
+
+
+def read_network(plan: ModelPlan, files: CheckpointFiles) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """Builds the model, fills in what fits, and tells what did not; the caller judges that.
+
+    Raises:
+        [`~hf_transfer.errors.UserError`]: where the weights cannot be read, or a package is missing.
+    """
     try:
-        with quiet_transformers():  # its table of tensors that do not fit: they are an error, or reported, here
+        with quiet_transformers():  # its table of tensors that do not fit: they are an error, or reported, elsewhere
             loaded: Any = plan.model_class.from_pretrained(
                 files.folder,
                 config=plan.config,
@@ -51,13 +66,9 @@ def load_weights(plan: ModelPlan, files: CheckpointFiles, keep_head: bool) -> tu
         raise UserError(
             f"The weights of {files.source!r} are damaged: {error}", hint="download or copy the file again"
         ) from error
-    model, info = loaded
-    model.config.name_or_path = files.source
-    head = set(find_head(model))
-    mismatched = {name: (tuple(found), tuple(needed)) for name, found, needed in info["mismatched_keys"]}
-    _check_shapes(files, mismatched, head, keep_head)
-    _check_missing(files, plan, set(info["missing_keys"]), head, keep_head)
-    return model, _unused_tensors(files, plan, sorted(info["unexpected_keys"]))
+    except ImportError as error:
+        raise UserError(f"{plan.architecture} needs a package that is not installed: {error}") from error
+    return loaded
 
 
 def sha256_of_files(paths: Iterable[Path]) -> str:

@@ -17,7 +17,7 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from hf_transfer.config import FinetuneConfig
+from hf_transfer.config import FinetuneConfig, asks_to_resume
 from hf_transfer.data.decode_once import TrainingInput
 from hf_transfer.data.image_data import ImageData
 from hf_transfer.data.mixing import MixingCollator, collate_images
@@ -268,7 +268,7 @@ def _resume_folder(args: TrainingArguments) -> Path | None:
     """Returns the checkpoint to continue from, which is whole; `None` to begin at the beginning."""
     given = args.resume_from_checkpoint
     word = str(given).lower()
-    if given is None or word in ("false", "no", "none"):
+    if given is None or not asks_to_resume(given):
         return None
     if word in ("true", "yes", "last", "auto"):
         found = find_checkpoint(Path(str(args.output_dir)))

@@ -11,7 +11,7 @@ from hf_transfer.cli import main
 from hf_transfer.models.head import find_head
 from hf_transfer.training.wise_ft import backbone_state, choose_alpha, interpolate
 from tests.models.families import build_tiny_model
-from tests.tiny_project import tiny_project
+from tests.tiny_project import train_words
 
 
 def two_ends() -> tuple[torch.nn.Module, dict, dict, tuple[str, ...]]:
@@ -66,20 +66,7 @@ def test_the_best_on_validation_is_kept_and_of_equals_the_largest(scores: dict[f
 
 
 def test_a_run_saves_the_mixture_and_says_so(tmp_path: Path, capsys):
-    torch.manual_seed(0)
-    checkpoint, pictures = tiny_project(tmp_path)
-    words = [
-        "train",
-        "--model",
-        str(checkpoint),
-        "--dataset",
-        str(pictures),
-        "--use_cpu",
-        "--disable_tqdm",
-        "true",
-        "--check_usage",
-        "false",
-    ]
+    words = train_words(tmp_path)
     words += ["--strategy", "full", "--learning_rate", "3e-3", "--num_train_epochs", "4"]
     assert main([*words, "--output_dir", str(tmp_path / "mixed"), "--wise_ft"]) == 0
     assert main([*words, "--output_dir", str(tmp_path / "plain")]) == 0
@@ -87,7 +74,7 @@ def test_a_run_saves_the_mixture_and_says_so(tmp_path: Path, capsys):
     report = json.loads((tmp_path / "mixed" / "run.json").read_text(encoding="utf-8"))
     alpha = report["training"]["wise_ft_alpha"]
     assert 0 <= alpha <= 1
-    before = load_file(checkpoint / "model.safetensors")
+    before = load_file(tmp_path / "checkpoint" / "model.safetensors")
     trained = load_file(tmp_path / "plain" / "model" / "model.safetensors")
     mixed = load_file(tmp_path / "mixed" / "model" / "model.safetensors")
     for name, value in trained.items():

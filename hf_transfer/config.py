@@ -269,6 +269,10 @@ class FinetuneConfig:
     )
 
     # The results
+    linear_probe: bool = field(
+        default=False,
+        metadata={"help": "Measure a linear head on the frozen checkpoint too, in one pass over all pictures."},
+    )
     metrics: list[str] | None = field(
         default=None,
         metadata={"help": "Further metrics, as `evaluate.load` names them, beside those always reported."},

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from transformers import TrainingArguments, set_seed
 from transformers.utils.logging import disable_progress_bar
@@ -24,7 +25,8 @@ from hf_transfer.environment import hardware, package_versions
 from hf_transfer.evaluation.evaluator import Evaluation, evaluate_model
 from hf_transfer.evaluation.metrics import ClassificationMetrics
 from hf_transfer.facts import checkpoint_facts, config_facts, data_facts, not_measured, training_facts
-from hf_transfer.models.checkpoint import load_checkpoint
+from hf_transfer.linear_probe import measure_linear_probe
+from hf_transfer.models.checkpoint import Checkpoint, load_checkpoint
 from hf_transfer.publishing.license_check import check_run, license_decision
 from hf_transfer.publishing.push_of_training import check_push, push_after_training, wants_push
 from hf_transfer.report import Decision, RunReport
@@ -101,6 +103,7 @@ def finetune(config: FinetuneConfig) -> RunReport | None:
         return None
     with clock.stage("evaluation"):
         evaluation = _evaluate(config, data, folder, args.per_device_eval_batch_size)
+        probe = _probe(config, data, checkpoint, args.per_device_eval_batch_size) if config.linear_probe else None
     report = RunReport(
         command=config.command,
         config=config_facts(config),
@@ -118,6 +121,7 @@ def finetune(config: FinetuneConfig) -> RunReport | None:
         seconds=clock.seconds,
         outputs=OUTPUTS,
         license=dataclasses.asdict(verdict),
+        linear_probe=probe,
         not_measured=not_measured(),
     )
     report = write_outputs(report, data, evaluation, folder, config.check_usage)
@@ -157,6 +161,14 @@ def _evaluate(config: FinetuneConfig, data: ImageData, folder: Path, batch_size:
     }
 
 
+def _probe(config: FinetuneConfig, data: ImageData, checkpoint: Checkpoint, batch_size: int) -> dict[str, Any]:
+    revision = checkpoint.revision or config.model_revision
+    probe = measure_linear_probe(config.model, revision, data, checkpoint.image_processor, batch_size)
+    if probe["problem"]:
+        print(f"note: no linear head was measured: {probe['problem']}.")
+    return probe
+
+
 def _print_start(decisions: Sequence[Decision], notes: Sequence[str]) -> None:
     print("What will be done, and why:", format_decisions(decisions), sep="\n")
     for note in notes:
@@ -177,6 +189,9 @@ def _print_results(report: RunReport, evaluation: dict[str, Evaluation], folder:
             f"  {split:<10}  {result.num_images} images  accuracy {result.metrics['accuracy']:.4f} "
             f"(95 % interval {low:.3f} to {high:.3f})  {others}"
         )
+    if report.linear_probe and report.linear_probe["metrics"]:
+        accuracy = report.linear_probe["metrics"]["test"]["accuracy"]
+        print(f"  a linear head on the frozen checkpoint: test accuracy {accuracy:.4f}")
     print("Time:", ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in report.seconds.items()))
     print(f"Written to {folder}:", ", ".join(OUTPUTS.values()))
     print(f"Use it: hf-transfer predict {folder / OUTPUTS['model']} PICTURES...", flush=True)

@@ -56,6 +56,8 @@ class RunReport:
     usage: dict[str, Any] | None = None
     """Whether the lines that show how the model is used `worked` when they were tried, and the `problem` if not;
     `None` where they were not tried."""
+    linear_probe: dict[str, Any] | None = None
+    """What a linear head on the frozen checkpoint reached (`hf_transfer.linear_probe`); `None` where nobody asked."""
     not_measured: tuple[str, ...] = ()
     """What nobody should take these results to tell, a sentence each."""
     schema_version: int = SCHEMA_VERSION

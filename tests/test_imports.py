@@ -27,6 +27,7 @@ FLOORS = {
     "decisions": 4,
     "facts": 4,
     "inspection": 4,
+    "linear_probe": 4,
     "run_folder": 5,
     "pipeline": 6,
     "cli": 7,

@@ -55,6 +55,7 @@ def _headline(test: Mapping[str, Any] | None) -> dict[str, Any] | None:
 def _results(report: Mapping[str, Any], test: Mapping[str, Any] | None) -> dict[str, Any]:
     values = metric_values(report)
     majority = (test or {}).get("majority")
+    probe = ((report.get("linear_probe") or {}).get("metrics") or {}).get("test") or {}
     keys = dict.fromkeys(key for split in values.values() for key in split)
     classes = list((test or {}).get("per_class", ()))
     more = 0
@@ -65,11 +66,13 @@ def _results(report: Mapping[str, Any], test: Mapping[str, Any] | None) -> dict[
     return {
         "splits": list(values),
         "majority": majority,
+        "probe": bool(probe),
         "rows": [
             {
                 "name": NAMES.get(key, key),
                 "measured": [split.get(key) for split in values.values()],
                 "majority": majority["metrics"].get(key) if majority else None,
+                "probe": probe.get(key),
             }
             for key in keys
         ],

@@ -20,7 +20,7 @@ BY_OUTCOME = {
 FREE = {"channels_last", "wise_ft", "metrics", "overwrite_output_dir", "debug", "training", "recipe", "command"}
 FREE |= {"decoded_cache", "cache_dir", "cache_limit", "keep_cache"}
 FREE |= {"use", "data_license", "license_override", "license_evidence", "data_license_report_only", "license"}
-FREE |= {"widget_images", "check_usage"}
+FREE |= {"widget_images", "check_usage", "linear_probe"}
 
 
 def settings(tmp_path, config: dict | None = None, **arguments):

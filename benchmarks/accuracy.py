@@ -13,7 +13,7 @@ import argparse
 import os
 from pathlib import Path
 
-from pipeline_runs import ROOT, add_record, lab_note, read_records, run_pipeline
+from pipeline_runs import ROOT, UNRECORDED, add_record, lab_note, read_records, run_pipeline
 
 RECORDS = ROOT / "benchmarks" / "results" / "accuracy.jsonl"
 TABLE = RECORDS.with_suffix(".md")
@@ -56,8 +56,8 @@ def write_table(records: list[dict]) -> None:
         "Command: `HF_TRANSFER_ASSETS=path/to/assets python benchmarks/accuracy.py`. One run each, seed 42, every "
         "default. Test accuracy on the model as reloaded from its files; in brackets the 95 % Wilson interval.",
         "",
-        "| data set | checkpoint | strategy | test accuracy | balanced accuracy | majority class | epochs | seconds |",
-        "|---|---|---|---|---|---|---|---|",
+        "| data set | checkpoint | strategy | test accuracy | balanced accuracy | majority class | epochs | seconds | code |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     order = {run: number for number, run in enumerate(planned_runs())}
     for r in sorted(records, key=lambda r: order[(r["checkpoint"], r["dataset"], r["strategy"])]):
@@ -65,7 +65,7 @@ def write_table(records: list[dict]) -> None:
         lines.append(
             f"| {r['dataset']} | {r['checkpoint']} | {r['strategy']} | {r['test']['accuracy']:.3f} ({low:.3f} to "
             f"{high:.3f}) | {r['test']['balanced_accuracy']:.3f} | {r['majority']:.3f} | {r['epochs']:g} | "
-            f"{r['seconds']:.0f} |"
+            f"{r['seconds']:.0f} | {r.get('code', UNRECORDED)} |"
         )
     lines += ["", f"{len(records)} of {len(order)} planned runs are in the table. {lab_note(records)}"]
     lines += ["Seconds are from process start to the last file, on a machine that other work shared: not a benchmark."]

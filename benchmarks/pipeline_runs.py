@@ -11,6 +11,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+UNRECORDED = "before 84c98a9"
+"""Commits were not recorded then; 84c98a9 changed training pixels slightly, and kept two views of each picture."""
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -65,7 +67,7 @@ def lab_note(records: Sequence[dict]) -> str:
     used = [r["versions"] for r in records]
     versions = sorted({", ".join(f"{name} {v[name]}" for name in ("torch", "transformers", "timm")) for v in used})
     dates = sorted({r["date"] for r in records})
-    code = sorted({r.get("code", "before 84c98a9") for r in records})
+    code = sorted({r.get("code", UNRECORDED) for r in records})
     return (
         f"Hardware: {'; '.join(machines)}. Versions: {'; '.join(versions)}. Dates: {', '.join(dates)}. "
         f"Code: {', '.join(code)}."

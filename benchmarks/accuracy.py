@@ -56,7 +56,8 @@ def write_table(records: list[dict]) -> None:
         "Command: `HF_TRANSFER_ASSETS=path/to/assets python benchmarks/accuracy.py`. One run each, seed 42, every "
         "default. Test accuracy on the model as reloaded from its files; in brackets the 95 % Wilson interval.",
         "",
-        "| data set | checkpoint | strategy | test accuracy | balanced accuracy | majority class | epochs | seconds | code |",
+        "| data set | checkpoint | strategy | test accuracy | balanced accuracy | majority class | epochs | seconds "
+        "| code |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     order = {run: number for number, run in enumerate(planned_runs())}

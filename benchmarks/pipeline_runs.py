@@ -56,9 +56,13 @@ def add_record(path: Path, record: dict) -> None:
 
 
 def code_version() -> str:
-    """Returns the commit of the code that runs, with a mark where files differ from it."""
-    words = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
-    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    """Returns the commit of the code that runs, with a mark where files other than results differ from it."""
+    commit = _git("rev-parse", "--short", "HEAD")
+    return f"{commit}-dirty" if _git("status", "--porcelain", "--", ".", ":!benchmarks/results") else commit
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def lab_note(records: Sequence[dict]) -> str:

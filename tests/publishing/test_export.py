@@ -43,7 +43,7 @@ def arguments(model: Path, output: Path, *more: object, export_format: str = "to
     return [str(model), "--format", export_format, "--output", str(output), *map(str, more)]
 
 
-@pytest.mark.parametrize("export_format", ["onnx", "torch"])
+@pytest.mark.parametrize("export_format", ["onnx", pytest.param("torch", marks=pytest.mark.slow)])
 def test_an_export_predicts_from_its_files_alone(colours: Path, pictures: Path, tmp_path: Path, export_format: str):
     if export_format == "onnx":
         need_onnx()

@@ -36,6 +36,7 @@ MODELS = (
     "timm/test_vit",
     "timm/test_resnet",
 )
+QUICK = ("vit", "efficientnet", "timm/test_resnet")
 
 
 def random_pixels(model: PreTrainedModel, count: int, seed: int = 0) -> torch.Tensor:
@@ -46,7 +47,9 @@ def random_pixels(model: PreTrainedModel, count: int, seed: int = 0) -> torch.Te
     return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
+)
 def test_both_formats_hold_the_same_model(tmp_path: Path, name: str):
     need_onnx()
     model = tiny_classifier(tmp_path / "model", name).model
@@ -84,6 +87,7 @@ def captured_fused(program: torch.export.ExportedProgram) -> bool:
     return any("scaled_dot_product_attention" in str(node.target) for node in program.graph.nodes)
 
 
+@pytest.mark.slow
 def test_swin_needs_plain_attention(tmp_path: Path):
     """When this fails, torch has mended it and `_plain_attention` is a matter of speed alone."""
     need_onnx()

@@ -13,7 +13,7 @@ from typing import Any
 _POSIX = re.compile(r"(?<![\w:/.<~-])~?/(?:[^/\s\"'<>|,;:)]+/)+[^/\s\"'<>|,;:)]*")
 _REST = r"(?:[/\\\\][^\s\"'<>|,;:)]*)?(?![\w-])"
 _WINDOWS = re.compile(r"(?<!\w)[A-Za-z]:\\[^\s\"'<>|,;)]+")
-_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}\b")
+TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}\b")
 
 
 def without_local_places(report: Mapping[str, Any], run: Path | None = None) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def _clean(text: str, known: Iterable[str]) -> str:
             text = re.sub(whole, lambda match: _last(match[0]), text)
     text = _POSIX.sub(lambda match: _last(match[0]), text)
     text = _WINDOWS.sub(lambda match: _last(match[0]), text)
-    return _TOKEN.sub("***", text)
+    return TOKEN.sub("***", text)
 
 
 def _last(place: str) -> str:

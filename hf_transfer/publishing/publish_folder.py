@@ -17,7 +17,7 @@ from hf_transfer.publishing.card import CARD
 from hf_transfer.publishing.license_files import FOLDER as LICENSES
 from hf_transfer.publishing.license_files import LICENSE, NOTICE, write_license_files
 from hf_transfer.publishing.license_verdict import LicenseVerdict
-from hf_transfer.publishing.local_places import without_local_places
+from hf_transfer.publishing.local_places import TOKEN, without_local_places
 from hf_transfer.report import write_json
 
 FIGURES = "figures"
@@ -28,7 +28,6 @@ _MODEL_FILES = re.compile(
 )
 _RUN_FILES = (CARD, "run.json", "metrics.json", "history.csv", LICENSE, NOTICE)
 _FIGURE = (".png", ".svg")
-_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{20,}\b")
 _TEXT = (".md", ".json", ".csv", ".txt", ".svg", "")
 
 
@@ -146,7 +145,7 @@ def _check_links(run: Path, found: Mapping[str, Path]) -> None:
 def _check_text(name: str, path: Path) -> None:
     if PurePosixPath(name).suffix not in _TEXT or path.stat().st_size > 50_000_000:
         return
-    if _TOKEN.search(path.read_text(encoding="utf-8", errors="replace")):
+    if TOKEN.search(path.read_text(encoding="utf-8", errors="replace")):
         raise UserError(f"{name} holds what looks like a Hub token, so nothing is published.", hint=f"mend {path}")
 
 

@@ -6,7 +6,6 @@ in the run's folder. Does not know how the commit came about.
 
 import hashlib
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -19,13 +18,13 @@ import numpy as np
 from huggingface_hub import snapshot_download
 from PIL import Image
 
+from hf_transfer.publishing.lone_process import lone_environment
 from hf_transfer.publishing.publish_folder import PublishedFile
 from hf_transfer.publishing.push_patience import PushFailure, patiently
 
 TOLERANCE = 1e-5
 """Of logits: the same bytes on the same machine, summed in perhaps another order."""
 _SECONDS = 900
-_SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_TOKEN")
 _RELOAD = Path(__file__).with_name("reload_alone.py")
 
 
@@ -135,12 +134,18 @@ def _ask_both(models: dict[str, dict[str, str]], pictures: Sequence[Path], folde
     """Loads both models in a new process that knows nothing of this package and reaches no network."""
     task = folder / "task.json"
     task.write_text(json.dumps({"models": models, "pictures": [str(path) for path in pictures]}), encoding="utf-8")
-    environment = {name: value for name, value in os.environ.items() if name not in _SECRETS}
-    environment |= {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     command = [sys.executable, "-P", str(_RELOAD), str(task)]
     try:
         result = subprocess.run(
-            command, env=environment, cwd=folder, capture_output=True, text=True, timeout=_SECONDS, check=False
+            command,
+            env=lone_environment(str(folder)),
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=_SECONDS,
+            check=False,
         )
     except subprocess.TimeoutExpired as error:
         raise PushFailure(f"Loading the published model took more than {_SECONDS} seconds.") from error

@@ -5,7 +5,6 @@ Does not know the card that it goes into.
 """
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,8 @@ from typing import Any
 
 import datasets
 
+from hf_transfer.publishing.lone_process import lone_environment
+
 _SNIPPET = """from transformers import pipeline
 
 classifier = pipeline("image-classification", model={model})
@@ -23,11 +24,6 @@ for answer in classifier({picture}):
 """
 SECONDS = 300
 """A large model on a slow disk takes a minute; one that takes longer than this is of no use as an example."""
-
-# Of a distributed run; a process of its own must not wait for the others.
-_DISTRIBUTED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "GROUP_RANK")
-_PREFIXES = ("ACCELERATE_", "TORCHELASTIC_", "FSDP_", "DEEPSPEED_")
-_SECRETS = ("TOKEN", "SECRET", "PASSWORD", "API_KEY")
 
 
 def snippet(model: str, picture: str) -> str:
@@ -59,7 +55,7 @@ def try_usage(model: Path, pictures: datasets.Dataset, label_names: Sequence[str
             answer = subprocess.run(
                 [sys.executable, "-P", str(script)],
                 capture_output=True, text=True, encoding="utf-8", errors="replace",
-                cwd=folder, env=_environment(folder), timeout=SECONDS, check=False,
+                cwd=folder, env=lone_environment(folder), timeout=SECONDS, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             return _failed(f"it gave no answer within {SECONDS} seconds")
@@ -76,19 +72,3 @@ def try_usage(model: Path, pictures: datasets.Dataset, label_names: Sequence[str
 
 def _failed(reason: str) -> dict[str, Any]:
     return {"worked": False, "problem": reason}
-
-
-def _environment(home: str) -> dict[str, str]:
-    """Returns what the process may know: no network, no accelerator that the run still holds, no secrets."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in _DISTRIBUTED and not name.startswith(_PREFIXES) and not any(word in name for word in _SECRETS)
-    }
-    return kept | {
-        "HF_HUB_OFFLINE": "1",
-        "HF_HOME": home,
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "CUDA_VISIBLE_DEVICES": "",
-        "PYTHONIOENCODING": "utf-8",
-    }

@@ -69,7 +69,9 @@ def ready_tensors(job: Job, files: Files) -> tuple[torch.Tensor, torch.Tensor]:
     processor = choose_proportions(processor, data.train, "auto").image_processor
     varied = build_train_transform(processor, POLICIES["light"])
     pictures = ImageClassificationDataset(data.train, varied, job.seed)
-    return torch.stack([row["pixel_values"] for row in pictures]), torch.tensor(pictures.labels)
+    # Not by iterating over it: its visits have no end.
+    views = [pictures[visit]["pixel_values"] for visit in range(len(pictures))]
+    return torch.stack(views), torch.tensor(pictures.labels)
 
 
 def train(model: nn.Module, pixel_values: torch.Tensor, labels: torch.Tensor, job: Job) -> Clock:

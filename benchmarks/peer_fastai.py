@@ -9,6 +9,8 @@ CPUs: it runs in float32. Its weights at the end are the ones tested, as is its 
 import time
 from typing import Any
 
+import fastai.callback.progress  # noqa: F401 (gives Learner `no_bar`)
+import fastai.callback.schedule  # noqa: F401 (gives Learner `fit_one_cycle` and `fine_tune`)
 from fastai.callback.core import Callback
 from fastai.data.transforms import Normalize
 from fastai.learner import Learner

@@ -33,10 +33,11 @@ from peer_job import (
 )
 from safetensors.torch import load_file
 from timm.data import create_loader
+from timm.layers import freeze_batch_norm_2d
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from timm.task import ClassificationTask
-from timm.utils import freeze_batch_norm_2d, random_seed
+from timm.utils import random_seed
 from torch import nn
 
 
@@ -47,7 +48,6 @@ def network_of(checkpoint: Path, num_labels: int, frozen: bool) -> tuple[nn.Modu
         network = load_network(checkpoint, num_labels)
         if frozen:
             freeze_body(network)
-            freeze_batch_norm_2d(network)
         return Logits(network), "transformers' network: timm has no architecture for these weights"
     weights = {
         name.removeprefix("timm_model."): tensor for name, tensor in load_file(twin / "model.safetensors").items()
@@ -121,6 +121,8 @@ def run(job: Job) -> None:
     model, note = network_of(job.checkpoint, len(files.label_names), job.task == "frozen")
     layout = torch.channels_last if has_batch_norm(model) else torch.contiguous_format
     nn.Module.to(model, memory_format=layout)
+    if job.task == "frozen":
+        model = freeze_batch_norm_2d(model)
     clock = train(model, loader(files, "train", pixels), loader(files, "validation", pixels), job, layout)
     finish(job, predict(model, loader(files, "test", pixels), layout), clock, note)
 

@@ -101,10 +101,16 @@ def _run_ours(run: plan.Run, checkpoint: Path, data: Path, files: Files, out: Pa
         "accuracy": report["evaluation"]["test"]["metrics"]["accuracy"],
         **json.loads((out / "clock.json").read_text(encoding="utf-8")),
         "precision": "bfloat16" if report["training_arguments"]["bf16"] else "float32",
-        "note": "",
+        "note": cache_note(report["training"]["cache"]),
         "stages": report["seconds"],
         "cache": report["training"]["cache"],
     }
+
+
+def cache_note(phases: list[dict]) -> str:
+    """Says in how many phases of a run of ours frozen layers were computed once; `auto` may decide against it."""
+    cached = sum(phase["cached"] for phase in phases)
+    return f"cached in {cached} of {len(phases)} phases" if phases else ""
 
 
 def _timed(command: list[str], predictions: Path, log: Path) -> tuple[float, float]:

@@ -1,0 +1,99 @@
+"""A peer: fastai, `fit_one_cycle` on a frozen body and `fine_tune` for all weights.
+
+The network is transformers', so that every contender starts from the same weights; `Learner` with a splitter for body
+and head is what `vision_learner` builds. `defaults` are fastai's own: batches of 64, `aug_transforms`, its own rate.
+`sensible` has batches of 32, random resized crops and flips on the processor's resampling. fastai has no bfloat16 on
+CPUs: it runs in float32. Its weights at the end are the ones tested, as is its custom.
+"""
+
+import time
+from typing import Any
+
+import fastai.callback.progress  # noqa: F401 (gives Learner `no_bar`)
+import fastai.callback.schedule  # noqa: F401 (gives Learner `fit_one_cycle` and `fine_tune`)
+from fastai.callback.core import Callback
+from fastai.data.transforms import Normalize
+from fastai.learner import Learner
+from fastai.losses import CrossEntropyLossFlat
+from fastai.metrics import accuracy
+from fastai.torch_core import params, set_seed
+from fastai.vision.augment import Flip, RandomResizedCrop, Resize, aug_transforms
+from fastai.vision.data import ImageDataLoaders
+from peer_files import Files, read_files
+from peer_job import GENTLE, SENSIBLE_BATCH, Clock, Job, Logits, Pixels, finish, load_network, read_job, read_pixels
+from torch import nn
+
+RATE = 2e-3
+"""`fine_tune`'s own base rate."""
+
+
+class EpochClock(Callback):
+    """Seconds of each epoch."""
+
+    def __init__(self):
+        self.seconds = Clock()
+        self._start = 0.0
+
+    def before_train(self):
+        self._start = time.perf_counter()
+
+    def after_train(self):
+        self.seconds.train_seconds.append(time.perf_counter() - self._start)
+
+    def before_validate(self):
+        self._start = time.perf_counter()
+
+    def after_validate(self):
+        self.seconds.validation_seconds.append(time.perf_counter() - self._start)
+
+
+def body_and_head(model: Logits) -> list[Any]:
+    """Splits the parameters as `vision_learner` does."""
+    body = model.network.base_model
+    inside = {id(parameter) for parameter in body.parameters()}
+    return [params(body), [parameter for parameter in model.parameters() if id(parameter) not in inside]]
+
+
+def loaders(files: Files, pixels: Pixels, setting: str) -> ImageDataLoaders:
+    """Builds the batches of training and validation pictures."""
+    scale = Normalize.from_stats(pixels.mean, pixels.std)
+    if setting == "defaults":
+        item, batch, size = Resize(pixels.crop), [*aug_transforms(), scale], 64
+    else:
+        crops = RandomResizedCrop(pixels.crop, min_scale=GENTLE["scale"][0], ratio=GENTLE["ratio"])
+        item, batch, size = crops, [Flip(), scale], SENSIBLE_BATCH
+    return ImageDataLoaders.from_folder(
+        files.folder, train="train", valid="validation", item_tfms=item, batch_tfms=batch, bs=size, device="cpu"
+    )
+
+
+def fit(learner: Learner, job: Job) -> None:
+    """Trains as fastai does it; `fine_tune` begins with one frozen epoch, which is one of the epochs."""
+    if job.task == "frozen":
+        learner.freeze()
+        learner.fit_one_cycle(job.epochs, *([RATE] if job.setting == "sensible" else []))
+    elif job.epochs == 1:
+        learner.unfreeze()
+        learner.fit_one_cycle(1, RATE)
+    else:
+        learner.fine_tune(job.epochs - 1)
+
+
+def run(job: Job) -> None:
+    """Trains, and predicts the test pictures."""
+    set_seed(job.seed)
+    files, pixels = read_files(job.data), read_pixels(job.checkpoint)
+    data = loaders(files, pixels, job.setting)
+    model: nn.Module = Logits(load_network(job.checkpoint, len(files.label_names)))
+    epochs = EpochClock()
+    learner = Learner(data, model, CrossEntropyLossFlat(), splitter=body_and_head, metrics=accuracy, cbs=[epochs])
+    with learner.no_bar():
+        fit(learner, job)
+        learner.remove_cb(epochs)
+        test = data.test_dl([path for path, _ in files.rows["test"]])
+        predictions, _ = learner.get_preds(dl=test)
+    finish(job, predictions.numpy(), epochs.seconds, bf16=False)
+
+
+if __name__ == "__main__":
+    run(read_job())

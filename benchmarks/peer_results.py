@@ -1,0 +1,143 @@
+"""What the records of the comparison with peers say: medians, scaled times, ratios round by round, goals.
+
+Knows records as `peers.py` writes them, and the goals of the project. Runs nothing and formats nothing.
+"""
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import peer_plan as plan
+
+ENOUGH_ROUNDS = 3
+WITHIN = 0.003
+"""How much lower an accuracy may be for a claim of speed to count."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median and range of what rounds gave."""
+
+    median: float
+    low: float
+    high: float
+    rounds: int
+
+
+@dataclass(frozen=True)
+class Goal:
+    """One goal, and what the records say of it."""
+
+    row: str
+    text: str
+    measured: Spread | float | None
+    holds: bool | None
+    """`None` where there are too few runs to tell."""
+    runs: str = ""
+    """How many runs an accuracy is of."""
+
+
+def spread(values: Sequence[float]) -> Spread | None:
+    """Returns median and range; `None` where there are no values."""
+    if not values:
+        return None
+    return Spread(statistics.median(values), min(values), max(values), len(values))
+
+
+def whole_seconds(record: dict) -> float:
+    """Returns the seconds from process start to test predictions, scaled where the run was short.
+
+    What is not part of an epoch (start-up, reading, building, testing) counts once; the mean epoch counts as often as
+    the whole run has epochs.
+    """
+    if not is_scaled(record):
+        return record["seconds"]
+    epochs = sum(record["train_seconds"]) + sum(record["validation_seconds"])
+    return record["seconds"] - epochs + epochs / record["epochs"] * record["of_epochs"]
+
+
+def is_scaled(record: dict) -> bool:
+    """Tells whether a run had fewer epochs than its row is about."""
+    return record["epochs"] < record["of_epochs"]
+
+
+def images_per_second(record: dict) -> float | None:
+    """Returns the rate of training alone, from the median epoch; `None` for what does not train."""
+    seconds = record["train_seconds"]
+    return record["images"]["train"] / statistics.median(seconds) if seconds else None
+
+
+def of(records: Sequence[dict], row: str, contender: str) -> list[dict]:
+    """Returns the runs of a contender."""
+    return [record for record in records if (record["row"], record["contender"]) == (row, contender)]
+
+
+def accuracies(records: Sequence[dict], row: str, contender: str) -> list[float]:
+    """Returns test accuracies, of whole runs alone."""
+    return [r["accuracy"] for r in of(records, row, contender) if not is_scaled(r) and r["accuracy"] is not None]
+
+
+def paired(
+    records: Sequence[dict], row: str, above: str, below: str, value: Callable[[dict], float | None] = whole_seconds
+) -> Spread | None:
+    """Returns the ratio of two contenders, from the rounds in which both ran, so that a slow hour strikes both."""
+    by_round = [{r["round"]: value(r) for r in of(records, row, name)} for name in (above, below)]
+    shared = sorted(by_round[0].keys() & by_round[1].keys())
+    return spread([by_round[0][number] / by_round[1][number] for number in shared])
+
+
+def goals(records: Sequence[dict]) -> list[Goal]:
+    """Returns the goals of all rows."""
+    found = []
+    for row in plan.ROWS:
+        judge = {plan.EXTRACTION: _extraction, plan.FULL: _full}.get(row.task, _cached)
+        found += judge(records, row.name)
+    return found
+
+
+def _extraction(records: Sequence[dict], row: str) -> list[Goal]:
+    slowdown = paired(records, row, plan.OURS_COLD, plan.INFERENCE)
+    found = [_at_most(row, "seconds of ours, cold / bare inference, at most 1.5", slowdown, 1.5)]
+    for peer in (plan.TRAINER_SENSIBLE, plan.TRAINER_DEFAULTS, plan.FASTAI_SENSIBLE, plan.FASTAI_DEFAULTS):
+        faster = paired(records, row, peer, plan.OURS_COLD)
+        found.append(_at_least(row, f"seconds of {peer} / ours, cold, at least 8", faster, 8))
+        found.append(_no_lower(records, row, plan.OURS_COLD, peer))
+    return found
+
+
+def _full(records: Sequence[dict], row: str) -> list[Goal]:
+    limit = paired(records, row, plan.OURS, plan.BARE_LOOP, images_per_second)
+    peer = paired(records, row, plan.OURS, plan.TRAINER_DEFAULTS, images_per_second)
+    return [
+        _at_least(row, "img/s of ours / bare loop, at least 0.95", limit, 0.95),
+        _at_least(row, "img/s of ours / Trainer, its defaults, at least 1.5", peer, 1.5),
+    ]
+
+
+def _cached(records: Sequence[dict], row: str) -> list[Goal]:
+    faster = paired(records, row, plan.UNCACHED, plan.CACHED)
+    return [
+        _at_least(row, "seconds of ours, --cache off / with cache, at least 2", faster, 2),
+        _no_lower(records, row, plan.CACHED, plan.UNCACHED),
+    ]
+
+
+def _at_least(row: str, text: str, measured: Spread | None, bound: float) -> Goal:
+    return Goal(row, text, measured, measured.median >= bound if _enough(measured) else None)
+
+
+def _at_most(row: str, text: str, measured: Spread | None, bound: float) -> Goal:
+    return Goal(row, text, measured, measured.median <= bound if _enough(measured) else None)
+
+
+def _enough(measured: Spread | None) -> bool:
+    return measured is not None and measured.rounds >= ENOUGH_ROUNDS
+
+
+def _no_lower(records: Sequence[dict], row: str, ours: str, theirs: str) -> Goal:
+    text = f"accuracy of {ours} - {theirs}, at least -{WITHIN:g}"
+    mine, other = accuracies(records, row, ours), accuracies(records, row, theirs)
+    if not mine or not other:
+        return Goal(row, text, None, None)
+    difference = statistics.mean(mine) - statistics.mean(other)
+    return Goal(row, text, difference, difference >= -WITHIN, f"{len(mine)} against {len(other)} runs")

@@ -1,0 +1,106 @@
+"""The table of the comparison with peers.
+
+Knows how results are written down. What they are is made in `peer_results`.
+"""
+
+import statistics
+from collections.abc import Sequence
+
+import peer_plan as plan
+from peer_results import Goal, Spread, accuracies, goals, images_per_second, is_scaled, of, spread, whole_seconds
+from pipeline_runs import lab_note
+
+HEAD = """# Ours and its peers, side by side
+
+Every contender runs in a process of its own on the same files; the test pictures are touched once, at the end. Seconds
+are from process start to test predictions on the disk (of ours: `metrics.json`), median and range of the rounds; "to
+the end" counts all that a contender writes (ours: figures, a card and its lines tried out), "epoch" is training alone.
+"cold" starts without any cache of ours and makes it, "warm" finds what the run before it made; files are in the
+system's memory for all. "scaled": some or all of the rounds ran {short} epochs, of which the mean stands for the
+others; accuracy is of whole runs alone, with their number. Weights are those of the last epoch but for ours, which
+keeps the best on validation data as it does by default. Settings of each peer are described in its script,
+`benchmarks/peer_*.py`; fastai and timm leave out a last batch that is not full. Ratios are of the rounds that both
+ran.
+"""
+
+
+def table(records: Sequence[dict], missing: Sequence[str], command: str) -> str:
+    """Returns the whole file."""
+    lines = [HEAD.format(short=plan.SHORT_EPOCHS), f"Command: `{command}`.", ""]
+    for row in plan.ROWS:
+        lines += _section(row, records)
+    lines += ["## Goals", "", "| row | goal | measured | holds |", "|---|---|---|---|"]
+    lines += [_goal(goal) for goal in goals(records)]
+    lines += ["", *(f"{name} is not installed here: its rows were left out." for name in missing)]
+    if records:
+        versions = sorted({r["versions"]["fastai"] for r in records} - {"not installed"})
+        busiest = max(r["load"] for r in records)
+        lines.append(
+            f"{lab_note(records)} fastai {', '.join(versions) or 'not installed'}. Precision: "
+            f"{', '.join(sorted({r['precision'] for r in records}))}. Load of the machine before a run (1 is one busy "
+            f"core): at most {busiest:.1f}."
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _section(row: plan.Row, records: Sequence[dict]) -> list[str]:
+    done = [record for record in records if record["row"] == row.name]
+    if not done:
+        return []
+    sizes = done[0]["images"]
+    lines = [
+        f"## {row.task}, {row.checkpoint}, {row.dataset}",
+        "",
+        f"{done[0]['of_epochs']} epochs over {sizes['train']} pictures; {sizes['validation']} for validation, "
+        f"{sizes['test']} for the test.",
+        "",
+        "| contender | seconds | to the end | epoch | img/s in training | test accuracy | rounds | |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    lines += [_contender(row, c, done) for c in plan.CONTENDERS[row.task] if of(done, row.name, c.name)]
+    return [*lines, ""]
+
+
+def _contender(row: plan.Row, contender: plan.Contender, records: Sequence[dict]) -> str:
+    runs = of(records, row.name, contender.name)
+    whole = [record for record in runs if not is_scaled(record)]
+    cells = [
+        shown(spread([whole_seconds(record) for record in runs])),
+        shown(spread([record["seconds_to_end"] for record in whole])),
+        shown(spread([second for record in runs for second in record["train_seconds"]])),
+        shown(spread([rate for record in runs if (rate := images_per_second(record)) is not None])),
+        _accuracy(accuracies(records, row.name, contender.name)),
+        str(len(runs)),
+        _notes(runs),
+    ]
+    return f"| {contender.name} | {' | '.join(cells)} |"
+
+
+def _notes(runs: Sequence[dict]) -> str:
+    scaled = sum(is_scaled(record) for record in runs)
+    notes = [f"{scaled} of {len(runs)} scaled from {plan.SHORT_EPOCHS} epochs"] if scaled else []
+    return "; ".join([*notes, *sorted({record["note"] for record in runs} - {""})])
+
+
+def _accuracy(values: Sequence[float]) -> str:
+    if not values:
+        return ""
+    text = f"{statistics.mean(values):.3f}"
+    return f"{text} +- {statistics.stdev(values):.3f} ({len(values)})" if len(values) > 1 else f"{text} (1)"
+
+
+def shown(found: Spread | None) -> str:
+    """Returns a median with its range."""
+    if found is None:
+        return ""
+    digits = 0 if found.median >= 100 else 1 if found.median >= 10 else 2
+    if found.rounds == 1:
+        return f"{found.median:.{digits}f}"
+    return f"{found.median:.{digits}f} ({found.low:.{digits}f} to {found.high:.{digits}f})"
+
+
+def _goal(goal: Goal) -> str:
+    measured = f"{goal.measured:+.3f}" if isinstance(goal.measured, float) else shown(goal.measured) or "not yet"
+    holds = {True: "yes", False: "**no**", None: "too few rounds"}[goal.holds]
+    runs = f" ({goal.runs})" if goal.runs else ""
+    return f"| {goal.row} | {goal.text} | {measured}{runs} | {holds} |"

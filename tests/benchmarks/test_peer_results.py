@@ -1,0 +1,143 @@
+"""The comparison with peers: what is planned, what records say, and how it is written down."""
+
+import itertools
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from hf_transfer.environment import hardware, package_versions
+from hf_transfer.parsing import parse_command_line
+
+EXTRACTION = "extraction/clothing10/vit_tiny_patch16_224"
+FULL = "full/clothing10/vit_tiny_patch16_224"
+
+
+def record(contender: str, number: int = 0, row: str = EXTRACTION, **facts) -> dict:
+    """A finished run: 4 s outside of epochs, and epochs of 2 s of training and 1 s of validation."""
+    epochs = facts.pop("epochs", 20)
+    return {
+        "row": row,
+        "contender": contender,
+        "round": number,
+        "epochs": epochs,
+        "of_epochs": 20,
+        "seconds": 4.0 + 3.0 * epochs,
+        "seconds_to_end": 5.0 + 3.0 * epochs,
+        "train_seconds": [2.0] * epochs,
+        "validation_seconds": [1.0] * epochs,
+        "accuracy": 0.9,
+        "images": {"train": 100, "validation": 10, "test": 10},
+        "precision": "float32",
+        "note": "",
+        "hardware": hardware(1),
+        "versions": package_versions() | {"fastai": "not installed"},
+        "load": 0.1,
+        "date": "2026-11-23",
+        "code": "abc",
+    } | facts
+
+
+def goal_of(records: list[dict], row: str, text: str):
+    found = [goal for goal in import_module("peer_results").goals(records) if goal.row == row and text in goal.text]
+    assert len(found) == 1
+    return found[0]
+
+
+def test_a_short_run_is_scaled_by_its_mean_epoch():
+    results = import_module("peer_results")
+    short = record("timm", epochs=5, train_seconds=[4.0, 2.0, 2.0, 1.0, 1.0])
+    assert short["seconds"] == 19.0
+    assert results.whole_seconds(short) == pytest.approx(4.0 + 20 * 3.0)
+    whole = record("timm") | {"seconds": 77.0}
+    assert results.whole_seconds(whole) == 77.0
+
+
+def test_rates_are_of_the_median_epoch_of_training():
+    results = import_module("peer_results")
+    assert results.images_per_second(record("ours", train_seconds=[9.0, 2.0, 2.0])) == 50.0
+    assert results.images_per_second(record("bare inference", train_seconds=[])) is None
+
+
+def test_accuracy_is_of_whole_runs_alone():
+    results = import_module("peer_results")
+    records = [record("timm", accuracy=0.8), record("timm", 1, epochs=5, accuracy=0.1)]
+    assert results.accuracies(records, EXTRACTION, "timm") == [0.8]
+
+
+def test_ratios_are_of_the_rounds_that_both_ran():
+    results = import_module("peer_results")
+    records = [record("timm", n, seconds=s) for n, s in enumerate((80.0, 90.0, 1e6))]
+    records += [record("ours, cold", n, seconds=10.0) for n in (0, 1)]
+    assert results.paired(records, EXTRACTION, "timm", "ours, cold") == results.Spread(8.5, 8.0, 9.0, 2)
+    assert results.paired(records, EXTRACTION, "timm", "ours, warm") is None
+
+
+@pytest.mark.parametrize(("seconds", "rounds", "holds"), [(15.0, 3, True), (15.1, 3, False), (15.0, 2, None)])
+def test_a_goal_needs_three_rounds(seconds: float, rounds: int, holds: bool | None):
+    records = []
+    for number in range(rounds):
+        records += [record("bare inference", number, seconds=10.0), record("ours, cold", number, seconds=seconds)]
+    assert goal_of(records, EXTRACTION, "bare inference").holds is holds
+
+
+@pytest.mark.parametrize(("ours", "holds"), [(0.898, True), (0.896, False)])
+def test_a_goal_of_accuracy(ours: float, holds: bool):
+    records = [record("ours, cold", accuracy=ours), record("fastai, sensible", accuracy=0.9)]
+    goal = goal_of(records, EXTRACTION, "accuracy of ours, cold - fastai, sensible")
+    assert goal.holds is holds
+    assert goal.runs == "1 against 1 runs"
+
+
+def test_full_is_judged_by_its_rate():
+    records = []
+    for number in range(3):
+        records.append(record("ours", number, row=FULL, of_epochs=3, epochs=3, train_seconds=[2.0] * 3))
+        records.append(record("bare loop", number, row=FULL, of_epochs=3, epochs=3, train_seconds=[1.9] * 3))
+        records.append(
+            record("Trainer, its defaults", number, row=FULL, of_epochs=3, epochs=3, train_seconds=[2.8] * 3)
+        )
+    assert goal_of(records, FULL, "bare loop").measured.median == pytest.approx(0.95)
+    assert goal_of(records, FULL, "Trainer, its defaults").holds is False
+
+
+def test_the_table_names_scaled_runs_and_missing_peers():
+    records = [record("timm"), record("timm", 1, epochs=5), record("ours, cold", accuracy=0.912)]
+    text = import_module("peer_table").table(records, ["fastai"], "python benchmarks/peers.py")
+    line = next(line for line in text.splitlines() if line.startswith("| timm |"))
+    assert "64.0 (64.0 to 64.0)" in line
+    assert "1 of 2 scaled from 5 epochs" in line
+    assert "| 0.912 (1) |" in text
+    assert "fastai is not installed here" in text
+    assert "Dates: 2026-11-23. Code: abc." in text
+
+
+def test_runs_are_planned_round_by_round_and_short_where_slow():
+    plan = import_module("peer_plan")
+    runs = plan.planned_runs(rounds=3, full_rounds=1)
+    assert len({run.key for run in runs}) == len(runs)
+    assert [number for number, _ in itertools.groupby(run.round for run in runs)] == [0, 1, 2]
+    later = {(run.contender.name, run.epochs) for run in runs if run.row.name == EXTRACTION and run.round == 2}
+    assert {("timm", 5), ("ours, cold", 20), ("bare inference", 20)} <= later
+    assert all(run.epochs == run.of_epochs for run in runs if run.round == 0)
+    assert all(run.epochs == run.of_epochs == 1 for run in plan.planned_runs(2, 1, epochs=1))
+
+
+def test_our_command_is_one_that_finetune_understands(scripts: Path, tmp_path: Path):
+    plan = import_module("peer_plan")
+    ours = [run for run in plan.planned_runs(1, 1) if run.contender.is_ours]
+    assert {run.row.task for run in ours} == set(plan.EPOCHS)
+    for run in ours:
+        command = plan.our_command(run, tmp_path, tmp_path, tmp_path / "out", tmp_path / "cache")
+        assert Path(command[1]) == scripts / "peer_ours.py"
+        config = parse_command_line(command[3:])
+        assert config.training["num_train_epochs"] == run.epochs
+        assert config.early_stopping_patience == 0
+        assert (config.cache == "off") == ("--cache off" in run.contender.name)
+        assert config.cache_dir == str(tmp_path / "cache")
+
+
+def test_every_script_of_the_plan_is_there(scripts: Path):
+    plan = import_module("peer_plan")
+    named = {contender.script for contenders in plan.CONTENDERS.values() for contender in contenders}
+    assert named == {path.name for path in scripts.glob("peer_*.py")} & named

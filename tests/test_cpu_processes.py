@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from hf_transfer.cpu_processes import processes_asked_for
+from tests.ports import unused_port
 from tests.tiny_project import tiny_project
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,11 +32,11 @@ def test_the_number_of_processes_is_read_from_the_launcher(words: list[str], cou
     assert processes_asked_for(words) == count
 
 
-def launch(*words: str, port: int) -> subprocess.CompletedProcess:
+def launch(*words: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
     command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
     return subprocess.run(
-        [*command, "--main_process_port", str(port), *words],
+        [*command, "--main_process_port", str(unused_port()), *words],
         capture_output=True,
         text=True,
         cwd=ROOT,
@@ -49,7 +50,7 @@ def test_upstream_still_starts_one_process(tmp_path: Path):
     """When this fails, accelerate starts the processes itself and `hf_transfer.cpu_processes` can go."""
     script = tmp_path / "count.py"
     script.write_text("import os\nprint('RANK', os.environ.get('RANK'))\n", encoding="utf-8")
-    result = launch(str(script), port=29611)
+    result = launch(str(script))
     assert result.stdout.split("\n").count("RANK None") == 1, result.stderr[-2000:]
 
 
@@ -58,7 +59,7 @@ def test_finetune_runs_in_two_processes_with_the_weights_of_one(tmp_path: Path):
     checkpoint, pictures = tiny_project(tmp_path)
     words = ["finetune.py", "--model", str(checkpoint), "--dataset", str(pictures), "--strategy", "full"]
     words += ["--max_steps", "4", "--disable_tqdm", "true", "--learning_rate", "1e-3", "--optim", "sgd"]
-    two = launch(*words, "--per_device_train_batch_size", "4", "--output_dir", str(tmp_path / "two"), port=29613)
+    two = launch(*words, "--per_device_train_batch_size", "4", "--output_dir", str(tmp_path / "two"))
     assert two.returncode == 0, two.stderr[-3000:]
     one = [sys.executable, *words, "--per_device_train_batch_size", "8", "--output_dir", str(tmp_path / "one")]
     subprocess.run(one, cwd=ROOT, check=True, timeout=280, capture_output=True)
@@ -77,10 +78,10 @@ def test_resuming_in_mid_epoch_with_two_processes_goes_on_as_if_never_stopped(tm
     words = ["finetune.py", "--model", str(checkpoint), "--dataset", str(pictures), "--strategy", "full"]
     words += ["--disable_tqdm", "true", "--eval_strategy", "no", "--save_strategy", "steps", "--save_steps", "5"]
     words += ["--per_device_train_batch_size", "4", "--max_steps", "8", "--save_total_limit", "5"]
-    whole = launch(*words, "--output_dir", str(tmp_path / "whole"), port=29617)
+    whole = launch(*words, "--output_dir", str(tmp_path / "whole"))
     assert whole.returncode == 0, whole.stderr[-3000:]
     resume = ["--resume_from_checkpoint", str(tmp_path / "whole" / "checkpoint-5")]
-    resumed = launch(*words, *resume, "--output_dir", str(tmp_path / "resumed"), port=29619)
+    resumed = launch(*words, *resume, "--output_dir", str(tmp_path / "resumed"))
     assert resumed.returncode == 0, resumed.stderr[-3000:]
     expected = load_file(tmp_path / "whole" / "model" / "model.safetensors")
     for name, tensor in load_file(tmp_path / "resumed" / "model" / "model.safetensors").items():
@@ -89,8 +90,6 @@ def test_resuming_in_mid_epoch_with_two_processes_goes_on_as_if_never_stopped(tm
 
 def test_a_mistake_under_the_launcher_is_said_once(tmp_path: Path):
     out = str(tmp_path / "run")
-    result = launch(
-        "finetune.py", "--model", "nowhere/nothing here", "--dataset", str(tmp_path), "--output_dir", out, port=29615
-    )
+    result = launch("finetune.py", "--model", "nowhere/nothing here", "--dataset", str(tmp_path), "--output_dir", out)
     assert result.returncode != 0
     assert result.stderr.count("error: ") == 1

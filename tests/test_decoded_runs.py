@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from hf_transfer.cli import main
+from tests.ports import unused_port
 from tests.tiny_project import tiny_project
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -91,10 +92,10 @@ def test_a_cache_limit_that_is_no_size_is_refused(project: Path, tmp_path: Path,
 @pytest.mark.slow
 def test_two_processes_decode_once_and_train_the_same(project: Path, tmp_path: Path):
     ended = []
-    for number, mode in enumerate(("on", "off")):
+    for mode in ("on", "off"):
         out = tmp_path / mode
         command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
-        command += ["--main_process_port", str(29617 + number), str(ROOT / "finetune.py")]
+        command += ["--main_process_port", str(unused_port()), str(ROOT / "finetune.py")]
         options = ["--num_train_epochs", "2", "--decoded_cache", mode, "--cache_dir", str(tmp_path / "cache")]
         done = subprocess.run(
             [*command, *words(project, out, *options)],

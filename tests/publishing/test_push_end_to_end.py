@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.hub_server import LARGE_FILES, HubServer
+from tests.ports import unused_port
 from tests.publishing.finished_run import MODEL_FILES, TOKEN, copy_of, finish_run, make_project, texts_below
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,7 +67,7 @@ def test_two_processes(hub: HubServer, repo_id: str, tmp_path: Path, role: str):
     hub.add_user(TOKEN, "someone", role=role)
     words = [*make_project(tmp_path)[1:], "--push_to_hub", "--hub_model_id", repo_id]
     command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines"]
-    command += ["1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "29631"]
+    command += ["1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", str(unused_port())]
     environment = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_TOKEN": TOKEN, "OMP_NUM_THREADS": "1"}
     result = subprocess.run(
         [*command, "finetune.py", *words], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280

@@ -1,7 +1,6 @@
 """Groups that thaw in several processes: no process drifts, and all of them together train what one does."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.ports import unused_port
 from tests.training.thawing_run import thawed_weights
 
 # Without BatchNorm, whose statistics belong to a micro-batch by definition.
@@ -20,13 +20,6 @@ def launch(out: Path, *words: str, machine_options: tuple[str, ...] = ("--num_ma
     command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     command += [*machine_options, "--mixed_precision", "no", "--dynamo_backend", "no"]
     return [*command, "-m", "tests.training.thawing_run", str(out), *words]
-
-
-@pytest.fixture
-def unused_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 def environment() -> dict[str, str]:
@@ -58,14 +51,15 @@ def test_accumulation_thaws_as_one_batch(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_two_machines_thaw_as_one(tmp_path: Path, unused_port: int):
+def test_two_machines_thaw_as_one(tmp_path: Path):
+    port = str(unused_port())
     """Two launches of accelerate on one host, each with a machine rank of its own."""
     outs = [tmp_path / str(rank) / "two.safetensors" for rank in range(2)]
     machines = []
     for rank, out in enumerate(outs):
         out.parent.mkdir()
         options = ("--num_machines", "2", "--machine_rank", str(rank), "--main_process_ip", "127.0.0.1")
-        command = launch(out, "2", "vit", machine_options=(*options, "--main_process_port", str(unused_port)))
+        command = launch(out, "2", "vit", machine_options=(*options, "--main_process_port", port))
         machines.append(
             subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         )

@@ -149,6 +149,16 @@ def wants_batch_size(config: FinetuneConfig) -> bool:
     return bool(config.training.get("auto_find_batch_size"))
 
 
+def recomputes_activations(args: TrainingArguments) -> bool:
+    """Tells whether activations are computed again in the backward pass.
+
+    transformers 5.17 knows `gradient_checkpointing` alone; newer ones have `activation_checkpointing`, and the old
+    name beside it until 6.
+    """
+    given = vars(args)
+    return bool(given.get("activation_checkpointing") or given.get("gradient_checkpointing"))
+
+
 def _check_trackers(args: TrainingArguments) -> None:
     for name in args.report_to or ():
         if name in _TRACKERS and importlib.util.find_spec(name) is None:

@@ -24,7 +24,7 @@ from hf_transfer.data.mixing import MixingCollator, collate_images
 from hf_transfer.data.transforms import AugmentationSettings
 from hf_transfer.errors import UserError, nearest
 from hf_transfer.models.checkpoint import Checkpoint
-from hf_transfer.training.arguments import EARLY_STOPPING_PATIENCE
+from hf_transfer.training.arguments import EARLY_STOPPING_PATIENCE, recomputes_activations
 from hf_transfer.training.averaging import WeightAverage
 from hf_transfer.training.batch_size import train_within_memory
 from hf_transfer.training.caching import attach_cache
@@ -88,7 +88,7 @@ def build_trainer(
     pictures: TrainingInput,
 ) -> TransferTrainer:
     """Puts data, checkpoint and arguments into a `TransferTrainer`."""
-    if args.activation_checkpointing and not checkpoint.model.supports_gradient_checkpointing:
+    if recomputes_activations(args) and not checkpoint.model.supports_gradient_checkpointing:
         raise UserError(
             f"--activation_checkpointing: {checkpoint.architecture} does not support it.",
             hint="leave it out, or a smaller --per_device_train_batch_size with --gradient_accumulation_steps",

@@ -1,5 +1,7 @@
 """Defaults in layers: Trainer's, ours, the strategy's, the user's."""
 
+import types
+
 import pytest
 import torch
 
@@ -10,6 +12,7 @@ from hf_transfer.training.arguments import (
     STRATEGY_DEFAULTS,
     build_training_arguments,
     planned_arguments,
+    recomputes_activations,
 )
 
 
@@ -66,3 +69,9 @@ def test_bf16_on_a_processor_that_has_it(avx512_bf16: bool, amx: bool, monkeypat
     assert build_training_arguments(config(training=on_cpu | {"bf16": False}), 1e-3).mixed_precision == "no"
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
     assert "bf16" not in planned_arguments(config(training=on_cpu))
+
+
+@pytest.mark.parametrize("name", ["activation_checkpointing", "gradient_checkpointing"])
+def test_recomputing_has_another_name_in_older_transformers(name: str):
+    assert recomputes_activations(types.SimpleNamespace(**{name: True}))
+    assert not recomputes_activations(types.SimpleNamespace(**{name: False}))

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from hf_transfer import __version__
+from hf_transfer.allocator import keep_freed_memory
 from hf_transfer.errors import UserError, nearest, user_message
 from hf_transfer.name_clash import check_name_clash
 
@@ -58,6 +59,7 @@ def run_command(name: str, argv: Sequence[str]) -> int:
     """
     try:
         check_name_clash()
+        keep_freed_memory()
         return _find_command(name)(argv)
     except UserError as error:
         if "--debug" in argv:

@@ -10,6 +10,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "hf_transfer"
 FLOORS = {
     "errors": 0,
     "config": 0,
+    "allocator": 0,
     "atomic": 0,
     "report": 1,
     "environment": 0,

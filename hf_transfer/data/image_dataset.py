@@ -5,7 +5,7 @@ Knows how a visit number becomes a picture and a seed. Does not know what the tr
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import datasets
@@ -47,6 +47,10 @@ class ImageClassificationDataset(Dataset):
 
     def __len__(self) -> int:
         return len(self.split)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Goes through the pictures once; a visit beyond the last is no error, so nothing else would end it."""
+        return (self[visit] for visit in range(len(self)))
 
     def __getitem__(self, visit: int) -> dict[str, Any]:
         row = visit % len(self.split)

@@ -6,7 +6,7 @@ computed of a view may be kept. A row number, `view * num_images + index`, names
 Knows rows and visits. Does not know what is kept of a row.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -37,6 +37,9 @@ class VisitedImages(Dataset):
 
     def __len__(self) -> int:
         return len(self.pictures)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return (self[visit] for visit in range(len(self)))
 
     def show(self, pixels: bool, views: int | None) -> None:
         """Chooses whether visits come with pixels, and of how many views; `None` for a new one in each epoch."""

@@ -17,6 +17,7 @@ from hf_transfer.data.image_dataset import ImageClassificationDataset
 from hf_transfer.data.mixing import collate_images
 from hf_transfer.data.sampling import WholeBatchSampler
 from hf_transfer.data.table import STORED_IMAGE
+from hf_transfer.data.visits import VisitedImages
 from hf_transfer.errors import UserError
 from tests.data.pictures import png
 
@@ -56,6 +57,12 @@ def test_a_visit_is_a_picture_in_an_epoch(split: datasets.Dataset):
         assert (item["pixel_values"].permute(1, 2, 0).numpy() == expected).all()
         assert item["labels"] == visit % NUM_IMAGES % 3
         assert item["visit"] == visit
+
+
+@pytest.mark.parametrize("visited", [False, True], ids=["pictures", "visited"])
+def test_going_through_the_pictures_ends_after_the_last(dataset: ImageClassificationDataset, visited: bool):
+    pictures = VisitedImages(dataset, "train") if visited else dataset
+    assert [item["labels"] for item in pictures] == [number % 3 for number in range(NUM_IMAGES)]
 
 
 def test_the_same_visit_is_the_same_tensor(dataset: ImageClassificationDataset):

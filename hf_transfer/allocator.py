@@ -1,0 +1,37 @@
+"""glibc told to keep the memory that a network's layers free, for the next batch.
+
+By default glibc takes every block of some size from the system and gives it back when it is freed. A network on the
+CPU frees such blocks at every layer, and the system has to find and clear new pages each time: a good part of the time
+of a forward pass (`benchmarks/results/allocator.md`). Knows the C library. Does not know torch.
+"""
+
+import ctypes
+import os
+import platform
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+"""As `malloc.h` numbers them."""
+KEPT_AT_THE_TOP = 2**31 - 1
+"""Bytes of freed memory that stay with the process; the most that can be said."""
+LARGEST_KEPT = 2**30
+"""Bytes of a block that is still kept; larger ones are few, such as a whole data set."""
+USERS_WORDS = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_")
+
+
+def keep_freed_memory() -> bool:
+    """Lets this process, and those that it forks, use freed memory again without asking the system.
+
+    For programs, not for libraries: it holds for everything in the process.
+
+    Returns:
+        `bool`: whether it could be said: not without glibc, and not where the user has said something else by
+        environment variables.
+    """
+    if platform.libc_ver()[0] != "glibc" or _has_users_words():
+        return False
+    library = ctypes.CDLL(None)
+    return bool(library.mallopt(_MMAP_THRESHOLD, LARGEST_KEPT) and library.mallopt(_TRIM_THRESHOLD, KEPT_AT_THE_TOP))
+
+
+def _has_users_words() -> bool:
+    return "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "") or any(name in os.environ for name in USERS_WORDS)

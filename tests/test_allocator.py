@@ -1,0 +1,46 @@
+"""The allocator of the C library."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from hf_transfer.allocator import keep_freed_memory
+
+FAULTS = """
+import resource, sys
+import numpy as np
+from hf_transfer.allocator import keep_freed_memory
+if "keep" in sys.argv:
+    assert keep_freed_memory()
+np.ones(2**22)  # the heap grows to its size
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    np.ones(2**22)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def page_faults(*words: str) -> int:
+    done = subprocess.run([sys.executable, "-c", FAULTS, *words], capture_output=True, text=True, check=True)
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="this C library is not glibc")
+def test_freed_blocks_are_used_again_without_new_pages(monkeypatch):
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    assert page_faults("keep") < 0.2 * page_faults()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("MALLOC_TRIM_THRESHOLD_", "131072"), ("GLIBC_TUNABLES", "glibc.malloc.mmap_max=10")]
+)
+def test_what_the_user_has_said_stands(monkeypatch, name: str, value: str):
+    monkeypatch.setenv(name, value)
+    assert not keep_freed_memory()
+
+
+def test_other_c_libraries_are_left_alone(monkeypatch):
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
+    assert not keep_freed_memory()

@@ -135,7 +135,10 @@ class FinetuneConfig:
     )
     train_last: int | None = field(
         default=None,
-        metadata={"help": "For `partial`: how many groups besides the head are trained; by default a quarter."},
+        metadata={
+            "help": "For `partial` and `progressive`: how many groups besides the head are trained; by default a "
+            "quarter, for `progressive` all."
+        },
     )
     unfreeze_every: str | None = field(
         default=None,

@@ -28,7 +28,9 @@ def inspect_parser() -> CommandParser:
     add("--model_revision", help="Branch, tag or commit of the checkpoint on the Hub.")
     add("--granularity", choices=("auto", "stage", "block"), default="auto", help="How fine. Default: auto.")
     add("--strategy", choices=STRATEGIES, default="full", help="Whose rates and order are shown. Default: full.")
-    add("--train_last", type=int, help="For `partial`: how many groups besides the head are trained.")
+    add(
+        "--train_last", type=int, help="For `partial` and `progressive`: how many groups besides the head are trained."
+    )
     add("--learning_rate", type=float, help="Rate of the backbone; by default that of the strategy.")
     add("--lr_head", type=float, help="Rate of the head; by default measured in the run.")
     add("--layer_decay", default="auto", help="Rate of each group as a share of the one above it. Default: auto.")

@@ -22,6 +22,8 @@ from hf_transfer.errors import UserError
 CONTENTS_FILE = "contents.json"
 """Names and sizes of a checkpoint's files; written after all of them, so that a checkpoint with it is whole."""
 RUN_FILE = "run_identity.json"
+CHOICES_FILE = "choices.json"
+"""What a run chose by measuring: another measurement could choose otherwise, and end with other roundings."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,17 @@ def check_identity(folder: Path, identity: Mapping[str, Any]) -> None:
             "to go on with the settings that the run began with",
             "the same command as before, or another --output_dir for a new run",
         )
+
+
+def write_choices(folder: Path, choices: Mapping[str, Any]) -> None:
+    """Writes down what a run chose by measuring, as JSON values by name."""
+    _write_json(folder / CHOICES_FILE, choices)
+
+
+def read_choices(folder: Path) -> dict[str, Any]:
+    """Returns what [`write_choices`] wrote; nothing where an older version wrote the checkpoint."""
+    path = folder / CHOICES_FILE
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def save_running_loss(trainer: Trainer, folder: Path) -> None:

@@ -7,7 +7,7 @@ what an interpreter with torch takes by itself (`benchmarks/results/freezing.md`
 figures). Does not know what to do when it is too much (`hf_transfer.training.batch_size`).
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -158,7 +158,9 @@ def kept_bytes_per_image(
 def _learning(trainer: Any) -> set[str]:
     """Returns the names of the parameters that may learn at any time of the run."""
     unfreezing, groups = trainer.unfreezing.unfreezing, trainer.groups
-    numbers = range(len(groups)) if unfreezing.changes() else unfreezing.first_open(len(groups))
+    numbers: Iterable[int] = unfreezing.first_open(len(groups))
+    if unfreezing.changes():
+        numbers = range(len(groups) - 1 - unfreezing.thawing_groups(len(groups) - 1), len(groups))
     return {name for number in numbers for name in groups[number].parameter_names}
 
 

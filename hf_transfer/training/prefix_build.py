@@ -17,7 +17,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from hf_transfer.cache_folder import lock_of, make_room, shown_size
 from hf_transfer.data.visits import VisitedImages
+from hf_transfer.training.prefix_cost import measure_costs
 from hf_transfer.training.prefix_cut import PrefixCut
+from hf_transfer.training.prefix_plan import Costs
 from hf_transfer.training.prefix_search import find_cut
 from hf_transfer.training.prefix_store import (
     PrefixStore,
@@ -94,13 +96,24 @@ class PrefixBuilder:
         """Returns feature maps and pictures in the memory layout of the training."""
         return values.contiguous(memory_format=self.trainer.memory_format) if values.dim() == 4 else values
 
-    def open_or_build(self, lowest_open: int) -> CachedPrefix | str:
-        """Finds the cut and opens or builds its stores; a string says why there is none."""
-        model = self.trainer.accelerator.unwrap_model(self.trainer.model_wrapped, keep_torch_compile=False)
+    def measured_costs(self) -> Costs:
+        """Measures what a look at a picture costs, by the layers that it is spared."""
+        args, visited = self.trainer.args, self.splits["train"]
+        count = min(args.per_device_train_batch_size, len(visited.pictures))
+
+        def pictures() -> torch.Tensor:
+            pixels = torch.stack([visited.pictures[row]["pixel_values"] for row in range(count)])
+            return self.laid_out(pixels.to(args.device))
+
+        return measure_costs(self._model(), self.trainer.groups, pictures, args.dataloader_num_workers)
+
+    def open_or_build(self, boundary: int) -> CachedPrefix | str:
+        """Finds the cut below a layer group and opens or builds its stores; a string says why there is none."""
+        model = self._model()
         # As a training step has it.
         model.train()
         self.trainer.unfreezing.keep_frozen_still()
-        cut = find_cut(model, self.trainer.groups, lowest_open, self._some_pictures())
+        cut = find_cut(model, self.trainer.groups, boundary, self._some_pictures())
         if cut is None:
             return "no cut of this network was exact"
         sizes = {
@@ -119,6 +132,9 @@ class PrefixBuilder:
             stores[split] = PrefixStore(folder, cut.inlets, rows)
         self._hold_on_device(stores, needed)
         return CachedPrefix(cut, stores)
+
+    def _model(self) -> torch.nn.Module:
+        return self.trainer.accelerator.unwrap_model(self.trainer.model_wrapped, keep_torch_compile=False)
 
     def _some_pictures(self) -> torch.Tensor:
         pictures = self.splits["validation"].pictures

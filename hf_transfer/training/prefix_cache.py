@@ -5,35 +5,35 @@ nor has anything changed before it, since groups thaw from the last to the first
 for every picture and view, and the steps of the phase run the open part alone.
 
 How many views a picture has in a phase follows from the settings and the schedule, never from whether the cache could
-be had: with it, without it, in one process or many, resumed or not, the trajectory is the same.
+be had or pays: with it, without it, in one process or many, resumed or not, the trajectory is the same. Where a run
+has several phases with frozen layers, which of them share a cut is planned by what the layers cost on this machine;
+the plan is kept in the checkpoints, so that a continued run rounds as the uninterrupted one does.
 
-Knows phases, views and costs. Does not know how a network is cut (`hf_transfer.training.prefix_cut`), what the files
-look like (`hf_transfer.training.prefix_store`) or what freezes when (`hf_transfer.training.unfreezing`).
+Knows phases and views. Does not know what pays (`hf_transfer.training.prefix_plan`), how a network is cut
+(`hf_transfer.training.prefix_cut`), what the files look like (`hf_transfer.training.prefix_store`) or what freezes
+when (`hf_transfer.training.unfreezing`).
 """
 
+import dataclasses
+import math
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import TrainerCallback
+from accelerate.utils import broadcast_object_list
+from transformers import IntervalStrategy, TrainerCallback
 
 from hf_transfer.cache_folder import shown_size
 from hf_transfer.data.visits import VisitedImages
 from hf_transfer.errors import UserError
 from hf_transfer.training.prefix_build import CachedPrefix, CacheSettings, PrefixBuilder
+from hf_transfer.training.prefix_plan import Costs, Looks, Phase, Stretch, frozen_phases, plan_stretches
 from hf_transfer.training.prefix_store import size_of_store
 
-
-@dataclass(frozen=True)
-class Phase:
-    """A stretch of steps with the same open groups."""
-
-    start: int
-    end: int
-    lowest_open: int
+PLAN = "prefix_plan"
+"""Name of the plan among a run's choices."""
 
 
 class PrefixCache(TrainerCallback):
@@ -122,23 +122,32 @@ class PrefixCache(TrainerCallback):
 
     # Phases
 
-    def _phase_at(self, step: int) -> Phase:
-        schedule = self.trainer.unfreezing.schedule
+    def _phases(self) -> list[Phase]:
+        """Returns all phases of the run, as far as its thaws are known."""
+        schedule, num_groups = self.trainer.unfreezing.schedule, len(self.trainer.groups)
         edges = [0, *schedule.changes(), schedule.total_steps]
-        start = max(edge for edge in edges if edge <= step)
-        end = min((edge for edge in edges if edge > step), default=schedule.total_steps)
-        opened = schedule.open_groups(min(start, schedule.total_steps - 1))
-        return Phase(start, end, min(opened, default=len(self.trainer.groups)))
+        return [
+            Phase(start, end, min(schedule.open_groups(start), default=num_groups))
+            for start, end in zip(edges, edges[1:], strict=False)
+        ]
+
+    def _phase_at(self, step: int) -> Phase:
+        phases = self._phases()
+        return next((phase for phase in phases if step < phase.end), phases[-1])
 
     def _enter(self, phase: Phase) -> None:
         self._phase = phase
         self._cached = None
         against = self._reason_against(phase)
         self._views = None if against else self.settings.views
+        stretch = None
         if against is None:
             self._was_cached = True
+            stretch = self._stretch_of(phase)
+            against = None if stretch.boundary is not None else "computing them once would take longer"
+        if against is None and stretch is not None:
             started = time.perf_counter()
-            found = self._builder.open_or_build(phase.lowest_open)
+            found = self._builder.open_or_build(stretch.boundary)
             if isinstance(found, str):
                 against = found
             else:
@@ -152,15 +161,64 @@ class PrefixCache(TrainerCallback):
         self.splits["validation"].show(pixels=self._cached is None, views=None)
 
     def _reason_against(self, phase: Phase) -> str | None:
-        """Says why a phase is not to be cached, from the settings and the schedule alone."""
+        """Says why a phase has no limit of views and no cache, from the settings and the schedule alone."""
+        num_groups = len(self.trainer.groups)
         if phase.lowest_open == 0:
             return "every layer learns"
-        if phase.lowest_open >= len(self.trainer.groups):
+        if phase.lowest_open >= num_groups:
             return "no layer learns"
-        epochs = (phase.end - phase.start) / self.trainer.steps_per_epoch
+        frozen = frozen_phases(self._phases(), num_groups)
+        epochs = (frozen[-1].end - frozen[0].start) / self.trainer.steps_per_epoch
         if self.settings.mode == "auto" and epochs <= self.settings.views:
-            return f"{epochs:.3g} epoch(s) with these layers frozen see none of {self.settings.views} views again"
+            return f"{epochs:.3g} epoch(s) with layers frozen see none of {self.settings.views} views again"
         return None
+
+    # The plan
+
+    def _stretch_of(self, phase: Phase) -> Stretch:
+        """Returns the stretch of the plan that a phase belongs to; plans what has not been planned yet."""
+        planned = [Stretch(**stretch) for stretch in self.trainer.choices.get(PLAN, ())]
+        found = [stretch for stretch in planned if stretch.serves(phase)]
+        if not found:
+            # A thaw at a plateau changes what was to come.
+            before = [stretch.until(phase.start) for stretch in planned if stretch.start < phase.start]
+            found = self._plan_from(phase.start)
+            self.trainer.choices[PLAN] = [dataclasses.asdict(stretch) for stretch in (*before, *found)]
+        return found[0]
+
+    def _plan_from(self, step: int) -> list[Stretch]:
+        """Plans the phases with frozen groups from a step on; the main process measures for all."""
+        phases = [phase for phase in frozen_phases(self._phases(), len(self.trainer.groups)) if phase.start >= step]
+        several = len({phase.lowest_open for phase in phases}) > 1
+        plan: list[Any] = [None]
+        if self.trainer.accelerator.is_main_process:
+            # With a single boundary every look costs the same, whatever it is.
+            costs = self._builder.measured_costs() if several else Costs(1.0, (0.0,) * len(self.trainer.groups))
+            plan = [plan_stretches(phases, self._looks(), costs, everywhere=self.settings.mode == "on")]
+            if several and self.trainer.args.should_save:
+                print(self._shown(plan[0]), flush=True)
+        return broadcast_object_list(plan)[0]
+
+    def _looks(self) -> Looks:
+        args, steps_per_epoch = self.trainer.args, self.trainer.steps_per_epoch
+        between = {
+            IntervalStrategy.NO: math.inf,
+            IntervalStrategy.EPOCH: steps_per_epoch,
+            IntervalStrategy.STEPS: args.eval_steps,
+        }
+        train, validation = (len(self.splits[name]) for name in ("train", "validation"))
+        return Looks(train, validation, steps_per_epoch, between[args.eval_strategy], self.settings.views)
+
+    def _shown(self, plan: list[Stretch]) -> str:
+        """Returns a line with what was planned, and what it is expected to take and to spare."""
+        parts = []
+        for stretch in plan:
+            how = "without"
+            if stretch.boundary is not None:
+                how = f"on a cut below {self.trainer.groups[stretch.boundary].name}"
+                how += f" (about {stretch.build_seconds:.3g} s to compute, {stretch.saved_seconds:.3g} s spared)"
+            parts.append(f"steps {stretch.start} to {stretch.end} {how}")
+        return f"cache plan: {'; '.join(parts)}"
 
     def _note(self, phase: Phase, cached: CachedPrefix, seconds: float) -> None:
         modules = sorted({inlet.module for inlet in cached.cut.inlets})

@@ -22,25 +22,25 @@ _TOLERANCE = 1e-4
 
 
 def find_cut(
-    model: nn.Module, groups: Sequence[LayerGroup], lowest_open: int, pixel_values: torch.Tensor
+    model: nn.Module, groups: Sequence[LayerGroup], boundary: int, pixel_values: torch.Tensor
 ) -> PrefixCut | None:
-    """Cuts a model below its lowest open layer group, or below a frozen group where only that is exact.
+    """Cuts a model below a layer group, or below one further down where only that is exact.
 
     Args:
         model (`nn.Module`):
-            The model, on its device, with gradients switched off below the lowest open group; it is left as it was.
+            The model, on its device, with gradients switched off below that group; it is left as it was.
         groups (`Sequence[LayerGroup]`):
             Layer groups from stem to head.
-        lowest_open (`int`):
-            The number of the first group that learns.
+        boundary (`int`):
+            The number of the group; the lowest that learns, or one below it.
         pixel_values (`torch.Tensor` of shape `(batch_size, num_channels, height, width)`):
             Four real pictures or more.
 
     Returns:
         [`PrefixCut`] or `None`: the nearest cut whose answers are those of the whole model.
     """
-    for boundary in range(lowest_open, 0, -1):
-        cut = cut_at(model, groups, boundary)
+    for number in range(boundary, 0, -1):
+        cut = cut_at(model, groups, number)
         if _is_exact(cut, pixel_values):
             return cut
     return None

@@ -18,18 +18,22 @@ from hf_transfer.training.averaging import WeightAverage
 from hf_transfer.training.checkpoints import (
     break_seal,
     find_best,
+    read_choices,
     refuse_weights_only,
     save_running_loss,
     seal_checkpoint,
+    write_choices,
     write_identity,
 )
 from hf_transfer.training.preemption import shield_workers
 
 
 class ResumableTrainer(Trainer):
-    """Seals its checkpoints and continues from them; `run_identity` is kept in each."""
+    """Seals its checkpoints and continues from them; `run_identity` and `choices` are kept in each."""
 
     run_identity: Mapping[str, Any]
+    choices: dict[str, Any]
+    """What was chosen by measuring, as JSON values by name; a continued run takes it over."""
     average: WeightAverage | None = None
 
     def take_up_finished(self, folder: Path) -> None:
@@ -52,6 +56,7 @@ class ResumableTrainer(Trainer):
     def _init_training_state(self, max_steps, num_update_steps_per_epoch, num_train_epochs, resume, trial):
         if resume is not None:
             refuse_weights_only(Path(resume))
+            self.choices |= read_choices(Path(resume))
             # That evaluation has been made; another would use up patience.
             self.args.eval_on_start = False
         started = super()._init_training_state(max_steps, num_update_steps_per_epoch, num_train_epochs, resume, trial)
@@ -87,6 +92,7 @@ class ResumableTrainer(Trainer):
             if self.average is not None:
                 self.average.save(folder)
             write_identity(folder, self.run_identity)
+            write_choices(folder, self.choices)
             seal_checkpoint(folder)
             rotate_checkpoints(
                 output_dir=str(folder.parent),

@@ -47,7 +47,8 @@ class Unfreezing:
             everything; `progressive` the head first and then group by group from the last to the first (ULMFiT, Howard
             and Ruder 2018, section 3.3); `lp-ft` the head first and then everything (Kumar et al. 2022).
         train_last (`int`, *optional*):
-            For `partial`: how many groups besides the head; a quarter of them when left out.
+            For `partial`: how many groups besides the head; a quarter of them when left out. For `progressive`: how
+            many groups thaw; all of them when left out.
         unfreeze_every (`str` or `float`, *optional*):
             For `progressive`: the time between two thaws, in epochs (`1`, `0.5 epochs`) or steps (`200 steps`). When
             left out, the thaws are spread evenly over the first half of the run.
@@ -89,7 +90,8 @@ class Unfreezing:
             return f"then a group at {', '.join(str(time) for time in self.unfreeze_at)}"
         if self.unfreeze_every is not None:
             return f"then a group every {self.unfreeze_every}"
-        return "then group by group, all within the first half of the run"
+        which = "all" if self.train_last is None else f"the last {self.train_last}"
+        return f"then group by group, {which} within the first half of the run"
 
     def first_open(self, num_groups: int) -> tuple[int, ...]:
         """Returns the numbers of the groups that learn at the first step, whatever the length of the run.
@@ -99,8 +101,24 @@ class Unfreezing:
         """
         if self.strategy in ("full", "scratch"):
             return tuple(range(num_groups))
-        trained = self._partial_groups(num_groups - 1) if self.strategy == "partial" else 0
-        return tuple(range(num_groups - 1 - trained, num_groups))
+        thawing = self.thawing_groups(num_groups - 1)
+        return tuple(range(num_groups - 1 - (thawing if self.strategy == "partial" else 0), num_groups))
+
+    def thawing_groups(self, backbone: int) -> int:
+        """Returns how many groups of the backbone, counted from the last, learn at some time.
+
+        Raises:
+            UserError: if `train_last` asks for more groups than there are.
+        """
+        if self.train_last is None:
+            return max(1, round(PARTIAL_SHARE * backbone)) if self.strategy == "partial" else backbone
+        if not 1 <= self.train_last <= backbone:
+            raise UserError(
+                f"--train_last {self.train_last}: the backbone has {backbone} groups.",
+                allowed=f"1 to {backbone}",
+                hint="hf-transfer inspect --model MODEL lists them; `--strategy full` trains all of them",
+            )
+        return self.train_last
 
     def schedule(self, num_groups: int, run: RunLength, shape: str) -> Schedule:
         """Returns the schedule of a run.
@@ -126,7 +144,7 @@ class Unfreezing:
         elif self.strategy == "feature-extraction":
             segments = [()] * backbone + [(whole,)]
         elif self.strategy == "partial":
-            trained = self._partial_groups(backbone)
+            trained = self.thawing_groups(backbone)
             segments = [()] * (backbone - trained) + [(whole,)] * (trained + 1)
         elif self.strategy == "lp-ft":
             probe = self._probe_steps(run)
@@ -139,17 +157,6 @@ class Unfreezing:
             segments = [*thawed, (whole,)]
         return Schedule(tuple(segments), shape, run.total_steps)
 
-    def _partial_groups(self, backbone: int) -> int:
-        if self.train_last is None:
-            return max(1, round(PARTIAL_SHARE * backbone))
-        if not 1 <= self.train_last <= backbone:
-            raise UserError(
-                f"--train_last {self.train_last}: the backbone has {backbone} groups.",
-                allowed=f"1 to {backbone}",
-                hint="hf-transfer inspect --model MODEL lists them; `--strategy full` trains all of them",
-            )
-        return self.train_last
-
     def _probe_steps(self, run: RunLength) -> int:
         steps = round(PROBE_SHARE * run.total_steps) if self.probe is None else _steps("probe", self.probe, run)
         if not 1 <= steps < run.total_steps:
@@ -161,16 +168,18 @@ class Unfreezing:
 
     def _thaw_steps(self, backbone: int, run: RunLength) -> list[int | None]:
         """Returns when each group of the backbone thaws, from the stem on; `None` for never, or not by the clock."""
-        if self.unfreeze_on_plateau is not None:
-            return [None] * backbone
         if self.unfreeze_at is not None:
             return self._listed_thaws(backbone, run)
+        thawing = self.thawing_groups(backbone)
+        if self.unfreeze_on_plateau is not None:
+            return [None] * backbone
         if self.unfreeze_every is not None:
             every = float(_steps("unfreeze_every", self.unfreeze_every, run))
         else:
-            every = PROGRESSIVE_SHARE * run.total_steps / backbone
-        steps = [math.ceil(every * place) for place in range(1, backbone + 1)]
-        return [step if step < run.total_steps else None for step in reversed(steps)]
+            every = PROGRESSIVE_SHARE * run.total_steps / thawing
+        steps = [math.ceil(every * place) for place in range(1, thawing + 1)]
+        thaws = [step if step < run.total_steps else None for step in reversed(steps)]
+        return [*[None] * (backbone - thawing), *thaws]
 
     def _listed_thaws(self, backbone: int, run: RunLength) -> list[int | None]:
         steps = [_steps("unfreeze_at", time, run, least=0) for time in self.unfreeze_at or ()]
@@ -240,8 +249,12 @@ def _steps(option: str, time: str | float, run: RunLength, least: int = 1) -> in
 
 def _refuse_misplaced(unfreezing: Unfreezing) -> None:
     """Raises where an option was given that belongs to another strategy, or two that exclude each other."""
+    if unfreezing.train_last is not None and unfreezing.strategy not in ("partial", "progressive"):
+        raise UserError(
+            f"--train_last belongs to --strategy partial and progressive, and the strategy is {unfreezing.strategy}.",
+            hint="--strategy partial, or leave --train_last out",
+        )
     homes = {
-        "train_last": "partial",
         "unfreeze_every": "progressive",
         "unfreeze_at": "progressive",
         "unfreeze_on_plateau": "progressive",
@@ -254,6 +267,8 @@ def _refuse_misplaced(unfreezing: Unfreezing) -> None:
                 f"--{option} belongs to --strategy {homes[option]}, and the strategy is {unfreezing.strategy}.",
                 hint=f"--strategy {homes[option]}, or leave --{option} out",
             )
+    if unfreezing.train_last is not None and unfreezing.unfreeze_at is not None:
+        given.append("train_last")
     if len(given) > 1:
         raise UserError(
             f"{' and '.join(f'--{option}' for option in given)} exclude each other.", hint=f"only --{given[0]}"

@@ -93,6 +93,7 @@ class TransferTrainer(ResumableTrainer):
         self.train_collator = train_collator
         self.average = average
         self.run_identity = dict(run_identity or {})
+        self.choices = {}
         self.prefix: PrefixCache | None = None
         self.solved_head: SolvedHeadCallback | None = None
         self.steps_per_epoch = 1
@@ -154,7 +155,8 @@ class TransferTrainer(ResumableTrainer):
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor:
         """Counts the images of one optimizer step over all micro-batches and processes."""
-        count = torch.tensor(sum(len(batch["labels"]) for batch in batch_samples), device=device)
+        # Filled on the device: a number copied to a GPU would wait for all that the GPU has still to do.
+        count = torch.full((), sum(len(batch["labels"]) for batch in batch_samples), device=device)
         return self.accelerator.reduce(count, reduction="sum") if self.args.world_size > 1 else count
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):

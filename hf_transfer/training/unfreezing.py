@@ -106,7 +106,8 @@ class ProgressiveUnfreezeCallback(TrainerCallback):
         """Returns the numbers of the groups that may learn at any time of the run."""
         assert self.schedule is not None, "plan() comes first"
         if self.unfreezing.unfreeze_on_plateau is not None:
-            return tuple(range(len(self.groups)))
+            backbone = len(self.groups) - 1
+            return tuple(range(backbone - self.unfreezing.thawing_groups(backbone), len(self.groups)))
         return tuple(number for number, segments in enumerate(self.schedule.segments) if segments)
 
     def keep_frozen_still(self) -> None:
@@ -181,7 +182,7 @@ class ProgressiveUnfreezeCallback(TrainerCallback):
         schedule = self._planned
         evaluations = judged_evaluations(state.log_history, args.metric_for_best_model, args.greater_is_better)
         steps = [step for step in plateaus(evaluations, patience) if step < schedule.total_steps]
-        for group, step in zip(reversed(range(len(self.groups) - 1)), steps, strict=False):
+        for group, step in zip(reversed(self.ever_open()[:-1]), steps, strict=False):
             segment = self._run.segment(step, schedule.total_steps)
             schedule = schedule.thawed(group, segment)
         self.schedule = schedule

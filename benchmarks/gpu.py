@@ -3,10 +3,10 @@
 Usage:
     python benchmarks/gpu.py [--minutes 9] [--out FILE.md] [--smoke]
 
-Needs no network, no data and no checkpoints: pictures are made up, weights are random. Writes the table and, beside it,
-`.json` with all records, after every network; by default `benchmarks/results/gpu.md`. What no longer fits into the time
-is left out and named in the table. `--smoke` runs everything on the CPU with tiny networks, in a few steps; it shows
-that the command works, and measures nothing. Works in a checkout where hf_transfer itself is not installed.
+Needs no network, no data and no checkpoints: pictures are made up, weights are random. After every network it writes
+the table, by default `benchmarks/results/gpu.md`, and beside it all records, as `.json`. What no longer fits into the
+time is left out and named in the table. `--smoke` runs everything on the CPU with tiny networks, in a few steps; it
+shows that the command works, and measures nothing. Works in a checkout where hf_transfer itself is not installed.
 """
 
 import argparse
@@ -100,6 +100,7 @@ class Benchmark:
         command += ["--tasks", *tasks, "--pictures", str(pictures), "--scratch", str(self.args.scratch)]
         command += ["--records", str(self.child_records), *(["--smoke"] if self.args.smoke else [])]
         with self.log.open("a", encoding="utf-8") as log:
+            begin = log.tell()
             try:
                 code = subprocess.run(
                     command, stdout=log, stderr=log, env=_environment(self.args.smoke), timeout=max(1.0, self.left)
@@ -108,8 +109,7 @@ class Benchmark:
                 return f"cut off: the time of {self.args.minutes:g} minutes was over"
         if code == 0:
             return None
-        words = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return f"failed with exit code {code}: {words[-1] if words else 'it said nothing'}"
+        return f"failed with exit code {code}: {_last_words(self.log.read_bytes()[begin:])}"
 
     def note(self, network: plan.Network, task: str, reason: str) -> None:
         """Records why something was not measured."""
@@ -151,6 +151,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(args.out.read_text(encoding="utf-8"))
     print(f"Written to {args.out} and {args.out.with_suffix('.json')}; what was printed is in {benchmark.log}.")
     return int(any("failed" in record.get("not_measured", "") for record in benchmark.records))
+
+
+def _last_words(said: bytes) -> str:
+    """Returns the error that a command of ours told its user, or else the end of a traceback."""
+    lines = said.decode("utf-8", errors="replace").strip().splitlines() or ["it said nothing"]
+    return next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1])
 
 
 def _environment(smoke: bool) -> dict[str, str]:

@@ -81,7 +81,9 @@ class Benchmark:
             tasks, skipped = plan.affordable(todo, self.left, self.expected)
             for task in skipped:
                 needed = self.expected[task] + self.expected[plan.START]
-                self.note(network, task, f"skipped: {self.left:.0f} s were left, it takes about {needed:.0f}")
+                self.note(
+                    network, task, f"skipped: {max(0.0, self.left):.0f} s were left, it takes about {needed:.0f}"
+                )
             if not tasks:
                 return
             print(f"{network.name}: {', '.join(tasks)}; {self.left:.0f} s left", flush=True)

@@ -45,18 +45,7 @@ _B3 = {
     "dropout_rate": 0.3,
     "depthwise_padding": [5, 18],
 }
-_TINY_EFFICIENTNET = {
-    "image_size": 32,
-    "width_coefficient": 0.25,
-    "depth_coefficient": 1.0,
-    "kernel_sizes": [3, 3],
-    "in_channels": [32, 32],
-    "out_channels": [32, 64],
-    "strides": [1, 2],
-    "num_block_repeats": [1, 1],
-    "expand_ratios": [1, 2],
-    "hidden_dim": 320,
-}
+_TINY_EFFICIENTNET = {"image_size": 32, "width_coefficient": 0.25, "depth_coefficient": 0.1, "hidden_dim": 320}
 _TINY_VIT = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 NETWORKS = (
     Network(

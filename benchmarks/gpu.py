@@ -141,10 +141,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns 1 where something failed, and 2 where there is no GPU to measure."""
     start = time.monotonic()
     args = read_arguments(argv)
-    # The first import of torch on a fresh machine is slow, and would else count against the first network.
-    command = [sys.executable, str(ROOT / "benchmarks" / "gpu_network.py"), "--machine"]
-    answer = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=_environment(args.smoke))
-    machine = json.loads(answer.stdout.splitlines()[-1])
+    machine = ask_machine(args.smoke)
     if machine["gpu_bytes"] is None and not args.smoke:
         print("There is no GPU that torch can use; --smoke tries the command out on the CPU.", file=sys.stderr)
         return 2
@@ -153,6 +150,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(args.out.read_text(encoding="utf-8"))
     print(f"Written to {args.out} and {args.out.with_suffix('.json')}; what was printed is in {benchmark.log}.")
     return int(any("failed" in record.get("not_measured", "") for record in benchmark.records))
+
+
+def ask_machine(smoke: bool) -> dict:
+    """Returns what machine this is, by a process that imports torch.
+
+    On a fresh machine that import is slow the first time, and would else count against the first network.
+    """
+    command = [sys.executable, str(ROOT / "benchmarks" / "gpu_network.py"), "--machine"]
+    answer = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=_environment(smoke))
+    return json.loads(answer.stdout.splitlines()[-1])
 
 
 def _last_words(said: bytes) -> str:

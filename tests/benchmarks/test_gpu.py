@@ -233,8 +233,9 @@ def test_the_decoding_ceiling_counts_each_picture_once(tmp_path: Path):
 def test_without_a_gpu_only_the_smoke_run_is_to_be_had(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert import_module("gpu").main(["--scratch", str(tmp_path), "--out", str(tmp_path / "gpu.md")]) == 2
+    gpu = import_module("gpu")
+    monkeypatch.setattr(gpu, "ask_machine", lambda smoke: report([], gpu_bytes=None)["machine"])
+    assert gpu.main(["--scratch", str(tmp_path), "--out", str(tmp_path / "gpu.md")]) == 2
     assert "--smoke" in capfd.readouterr().err
     assert not list(tmp_path.iterdir())
 
@@ -254,7 +255,8 @@ def test_the_whole_on_tiny_networks(scripts: Path, tmp_path: Path):
     assert min(rates.values()) > 0
     for record in found["records"]:
         if record["task"] == plan.TRAINING:
-            assert 0 <= record["loader_wait_share"] <= record["data_wait_share"] + 1 <= 2
+            assert 0 <= record["loader_wait_share"] <= 1
+            assert 0 <= record["data_wait_share"] <= 1
             assert record["decoding_seconds"] > 0
         if record["task"] == plan.EXTRACTION:
             assert record["images"] == 2 * 9 + 6

@@ -145,7 +145,7 @@ class PrefixCache(TrainerCallback):
             self._was_cached = True
             stretch = self._stretch_of(phase)
             against = None if stretch.boundary is not None else "computing them once would take longer"
-        if against is None and stretch is not None:
+        if stretch is not None and stretch.boundary is not None:
             started = time.perf_counter()
             found = self._builder.open_or_build(stretch.boundary)
             if isinstance(found, str):

@@ -4,6 +4,7 @@ Shared by the benchmarks of accuracy.
 """
 
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -63,6 +64,12 @@ def code_version() -> str:
 
 def _git(*words: str) -> str:
     return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def spread(values: Sequence[float]) -> str:
+    """Returns mean and standard deviation, as far as there are any."""
+    text = f"{statistics.mean(values):.3f}"
+    return f"{text} +- {statistics.stdev(values):.3f}" if len(values) > 1 else text
 
 
 def lab_note(records: Sequence[dict]) -> str:

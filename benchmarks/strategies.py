@@ -12,11 +12,10 @@ is `benchmarks/results/strategies.md`.
 
 import argparse
 import os
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline_runs import ROOT, add_record, lab_note, read_records, run_pipeline
+from pipeline_runs import ROOT, add_record, lab_note, read_records, run_pipeline, spread
 
 RECORDS = ROOT / "benchmarks" / "results" / "strategies.jsonl"
 TABLE = RECORDS.with_suffix(".md")
@@ -48,12 +47,6 @@ def planned_runs() -> list[tuple[str, str, str, int]]:
 def ways_of(checkpoint: str) -> Sequence[str]:
     """Returns the ways that a checkpoint is fine-tuned in."""
     return tuple(WAYS) if checkpoint.startswith("mobilenet") else MAIN_WAYS
-
-
-def spread(values: list[float]) -> str:
-    """Returns mean and standard deviation, as far as there are any."""
-    text = f"{statistics.mean(values):.3f}"
-    return f"{text} +- {statistics.stdev(values):.3f}" if len(values) > 1 else text
 
 
 def write_table(records: list[dict]) -> None:

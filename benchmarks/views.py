@@ -6,12 +6,12 @@ Usage:
 Eight views of each training picture with light variation, and one without any, go through the frozen network once.
 Heads are trained as the pipeline does, for 6 and for 20 epochs in which the views repeat, or solved by L-BFGS
 (scikit-learn's logistic regression on standardised features, its strength chosen on the same validation data); each
-seed has other views of the eight. Judged by the best accuracy on the validation split: this chose the default of
-`--cache_views`. Writes `benchmarks/results/views.md`.
+seed has other views of the eight. Judged by the best accuracy on the validation split: this chose the defaults of
+`--cache_views` and `--head_solver`. Writes `benchmarks/results/views.md`, and `views.jsonl` for
+`benchmarks/views_figure.py`; networks and data sets that are in it are not measured again.
 """
 
 import os
-import statistics
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import frozen_features
 import torch
 from frozen_features import best_accuracy, features
 from frozen_head import load
+from pipeline_runs import add_record, code_version, lab_note, read_records, spread
 from sklearn.linear_model import LogisticRegression
 
 from hf_transfer.data.proportions import choose_proportions
@@ -26,7 +27,8 @@ from hf_transfer.data.transforms import POLICIES, build_eval_transform, build_tr
 from hf_transfer.environment import hardware, package_versions
 from hf_transfer.training.head_rate import LOGIT_STEP
 
-TABLE = Path(__file__).parent / "results" / "views.md"
+RECORDS = Path(__file__).parent / "results" / "views.jsonl"
+TABLE = RECORDS.with_suffix(".md")
 RUNS = (
     ("mobilenet_v1_0.25_128", "clothing10"),
     ("mobilenet_v1_0.5_160", "clothing10"),
@@ -34,6 +36,7 @@ RUNS = (
     ("vit_tiny_patch16_224", "clothing10"),
 )
 MOST, SEEDS = 8, 5
+NOT_VARIED, SOLVED = "1, not varied", "solved by L-BFGS"
 NUMBERS = (1, 2, 4, 8)
 EPOCHS = (6, 20)
 STRENGTHS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
@@ -64,15 +67,8 @@ def chosen(views: list[torch.Tensor], number: int, seed: int) -> list[torch.Tens
     return [views[index] for index in torch.randperm(len(views), generator=generator)[:number].tolist()]
 
 
-def shown(scores: list[float]) -> str:
-    """Returns mean and standard deviation."""
-    return (
-        f"{statistics.mean(scores):.3f} +- {statistics.stdev(scores):.3f}" if len(scores) > 1 else f"{scores[0]:.3f}"
-    )
-
-
-def rows(assets: Path, checkpoint_name: str, dataset: str) -> list[str]:
-    """Returns the table rows of one network and data set."""
+def measured(assets: Path, checkpoint_name: str, dataset: str) -> list[dict]:
+    """Returns the scores of one network and data set, a record for each number of views."""
     checkpoint, data = load(assets, checkpoint_name, dataset)
     processor = choose_proportions(checkpoint.image_processor, data.train, "auto").image_processor
     held_out = (
@@ -85,41 +81,47 @@ def rows(assets: Path, checkpoint_name: str, dataset: str) -> list[str]:
     views = [features(checkpoint, data.train, varied, 0, view) for view in range(MOST)]
     found = []
     for name, sets in (
-        ("1, not varied", [still] * SEEDS),
+        (NOT_VARIED, [still] * SEEDS),
         *((str(number), [chosen(views, number, seed) for seed in range(SEEDS)]) for number in NUMBERS),
     ):
-        cells = [
-            shown([stepped(one, labels, held_out, seed, epochs) for seed, one in enumerate(sets)]) for epochs in EPOCHS
-        ]
-        different = sets if name not in ("1, not varied", str(MOST)) else sets[:1]
-        cells.append(shown([solved(one, labels, held_out) for one in different]))
-        found.append(f"| {checkpoint_name} | {dataset} | {name} | {' | '.join(cells)} |")
+        scores = {
+            f"{epochs} epochs": [stepped(one, labels, held_out, seed, epochs) for seed, one in enumerate(sets)]
+            for epochs in EPOCHS
+        }
+        different = sets if name not in (NOT_VARIED, str(MOST)) else sets[:1]
+        scores[SOLVED] = [solved(one, labels, held_out) for one in different]
+        found.append({"checkpoint": checkpoint_name, "dataset": dataset, "views": name, "scores": scores})
         print(found[-1], flush=True)
     return found
 
 
 def main() -> None:
     assets = Path(os.environ["HF_TRANSFER_ASSETS"])
+    done = {(record["checkpoint"], record["dataset"]) for record in read_records(RECORDS)}
+    facts = {
+        "hardware": hardware(1),
+        "versions": package_versions(),
+        "date": datetime.now(UTC).date().isoformat(),
+        "code": code_version(),
+    }
+    for run in RUNS:
+        for record in [] if run in done else measured(assets, *run):
+            add_record(RECORDS, record | facts)
+        write_table(read_records(RECORDS))
+
+
+def write_table(records: list[dict]) -> None:
+    """Writes the rows so far, with the lab note."""
+    ways = [*(f"{epochs} epochs" for epochs in EPOCHS), SOLVED]
     lines = ["# Views of each picture, for a head on frozen features", ""]
     lines += ["Command: `HF_TRANSFER_ASSETS=path/to/assets python benchmarks/views.py`. Best accuracy on validation"]
     lines += [f"data, mean and standard deviation of {SEEDS} seeds.", ""]
-    lines += [
-        "| checkpoint | data set | views | 6 epochs | 20 epochs | solved by L-BFGS |",
-        "|---|---|---|---|---|---|",
-    ]
-    for number, run in enumerate(RUNS, start=1):
-        lines += rows(assets, *run)
-        write_table([*lines, "", f"{number} of {len(RUNS)} planned pairs are in the table."])
-
-
-def write_table(lines: list[str]) -> None:
-    """Writes the rows so far, with the lab note."""
-    machine, versions = hardware(1), package_versions()
-    used = ", ".join(
-        f"{name} {versions[name]}" for name in ("torch", "transformers", "scikit-learn") if name in versions
-    )
-    lines += ["", f"Hardware: {machine['processor']}, {machine['cores']} cores. Versions: {used}."]
-    lines += [f"Date: {datetime.now(UTC).date().isoformat()}."]
+    lines += [f"| checkpoint | data set | views | {' | '.join(ways)} |", "|---|---|---|" + "---|" * len(ways)]
+    for record in records:
+        cells = [spread(record["scores"][way]) for way in ways]
+        lines.append(f"| {record['checkpoint']} | {record['dataset']} | {record['views']} | {' | '.join(cells)} |")
+    pairs = {(record["checkpoint"], record["dataset"]) for record in records}
+    lines += ["", f"{len(pairs)} of {len(RUNS)} planned pairs are in the table. {lab_note(records)}"]
     TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

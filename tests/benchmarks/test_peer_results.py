@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from hf_transfer.environment import hardware, package_versions
+from hf_transfer.inspection import group_rows, model_without_weights
 from hf_transfer.parsing import parse_command_line
 
 EXTRACTION = "extraction/clothing10/vit_tiny_patch16_224"
@@ -102,9 +103,10 @@ def test_full_is_judged_by_its_rate():
 
 
 def test_the_table_names_scaled_runs_and_missing_peers():
-    records = [record("timm"), record("timm", 1, epochs=5), record("ours, cold", accuracy=0.912)]
+    peer = "Trainer, sensible"
+    records = [record(peer), record(peer, 1, epochs=5), record("ours, cold", accuracy=0.912)]
     text = import_module("peer_table").table(records, ["fastai"], "python benchmarks/peers.py")
-    line = next(line for line in text.splitlines() if line.startswith("| timm |"))
+    line = next(line for line in text.splitlines() if line.startswith(f"| {peer} |"))
     assert "64.0 (64.0 to 64.0)" in line
     assert "1 of 2 scaled from 5 epochs" in line
     assert "| 0.912 (1) |" in text
@@ -118,7 +120,7 @@ def test_runs_are_planned_round_by_round_and_short_where_slow():
     assert len({run.key for run in runs}) == len(runs)
     assert [number for number, _ in itertools.groupby(run.round for run in runs)] == [0, 1, 2]
     later = {(run.contender.name, run.epochs) for run in runs if run.row.name == EXTRACTION and run.round == 2}
-    assert {("timm", 5), ("ours, cold", 20), ("bare inference", 20)} <= later
+    assert {("Trainer, sensible", 5), ("ours, cold", 20), ("bare inference", 20)} <= later
     assert all(run.epochs == run.of_epochs for run in runs if run.round == 0)
     assert all(run.epochs == run.of_epochs == 1 for run in plan.planned_runs(2, 1, epochs=1))
 
@@ -135,9 +137,18 @@ def test_our_command_is_one_that_finetune_understands(scripts: Path, tmp_path: P
         assert config.early_stopping_patience == 0
         assert (config.cache == "off") == ("--cache off" in run.contender.name)
         assert config.cache_dir == str(tmp_path / "cache")
+        assert (config.train_last is not None) == (run.row.task in (plan.PARTIAL, plan.PROGRESSIVE))
 
 
 def test_every_script_of_the_plan_is_there(scripts: Path):
     plan = import_module("peer_plan")
     named = {contender.script for contenders in plan.CONTENDERS.values() for contender in contenders}
     assert named == {path.name for path in scripts.glob("peer_*.py")} & named
+
+
+def test_the_last_quarter_is_what_partial_chooses_by_blocks(assets: Path):
+    plan = import_module("peer_plan")
+    for name, number in plan.LAST_QUARTER.items():
+        model = model_without_weights(str(assets / "checkpoints" / name))
+        rows = group_rows(model, granularity="block", strategy="partial")
+        assert sum(row["learns_first"] for row in rows) - 1 == int(number)

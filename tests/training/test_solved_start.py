@@ -43,9 +43,8 @@ def test_the_solution_beats_a_few_steps_on_what_it_was_solved_for(tmp_path: Path
         model, tmp_path / "run", "vit", tmp_path / "cache", strategy="feature-extraction", num_train_epochs=4
     )
     trainer.train()
-    trainer.state.global_step = 0
-    trainer.prefix.on_train_begin(trainer.args, trainer.state, trainer.control)
-    features = trainer.prefix.kept("train").float()
+    kept = trainer.prefix.at_head()
+    features = kept.kept("train").float()
     labels = torch.from_numpy(trainer.prefix.splits["train"].labels).repeat(2)
 
     def loss(weight: torch.Tensor, bias: torch.Tensor) -> float:
@@ -59,6 +58,7 @@ def test_the_solution_beats_a_few_steps_on_what_it_was_solved_for(tmp_path: Path
     ("options", "message"),
     [
         (["--strategy", "full"], "--strategy full trains more than the head"),
+        (["--strategy", "lp-ft", "--probe", "1"], "--head_solver lbfgs and --probe exclude each other"),
         (["--cache", "off"], "--cache off exclude each other"),
         (["--ema", "0.9"], "--ema exclude each other"),
         (["--label_smoothing_factor", "0.1"], "--label_smoothing_factor exclude each other"),

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 STRENGTHS = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1)
 """scikit-learn's C, for one view of each picture; weak ones are left out once the score falls twice in a row."""
@@ -81,7 +82,8 @@ def solve_head(
     falls = 0
     for strength in STRENGTHS:
         head.set_params(C=strength / views)
-        with warnings.catch_warnings():
+        # BLAS has threads of its own, which wait for each other by spinning where cores are shared.
+        with warnings.catch_warnings(), threadpool_limits(torch.get_num_threads(), "blas"):
             # The weakest ones need not be solved to the end to be told from the best.
             warnings.simplefilter("ignore", ConvergenceWarning)
             head.fit(standard.numpy(), labels.numpy())

@@ -34,7 +34,7 @@ def cached_trainer(
     solved: bool = False,
     **settings: Any,
 ) -> TransferTrainer:
-    """Returns a trainer with a cache; `mode` `off` shows the same views without one, `solved` solves its head first."""
+    """Returns a trainer with a cache; `mode` `off` shows the same views without one, `solved` solves first."""
     trainer = tiny_trainer(model, output_dir, model_type, **settings)
     train: Any = trainer.train_dataset
     validation: Any = trainer.eval_dataset

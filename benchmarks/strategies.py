@@ -26,7 +26,8 @@ WAYS = {
     "layer decay 0.75": ["--strategy", "full", "--layer_decay", "0.75"],
     "progressive": ["--strategy", "progressive"],
     "progressive, layer decay 0.75": ["--strategy", "progressive", "--layer_decay", "0.75"],
-    "probe first (lp-ft)": ["--strategy", "lp-ft"],
+    "probe first (lp-ft)": ["--strategy", "lp-ft", "--head_solver", "sgd"],
+    "solved first (lp-ft)": ["--strategy", "lp-ft", "--head_solver", "lbfgs"],
     "partial": ["--strategy", "partial"],
 }
 PAIRS = (

@@ -13,7 +13,7 @@ Granularity = Literal["auto", "stage", "block"]
 AugmentationPolicy = Literal["none", "light", "strong"]
 AutoAugment = Literal["none", "randaugment", "trivialaugment"]
 Proportions = Literal["auto", "checkpoint", "keep"]
-HeadSolver = Literal["sgd", "lbfgs"]
+HeadSolver = Literal["auto", "sgd", "lbfgs"]
 Switch = Literal["auto", "on", "off"]
 Use = Literal["research", "commercial"]
 
@@ -208,10 +208,10 @@ class FinetuneConfig:
     )
 
     head_solver: HeadSolver = field(
-        default="sgd",
+        default="auto",
         metadata={
-            "help": "For `feature-extraction`: `sgd` trains the head step by step, `lbfgs` solves for it in one go on "
-            "the kept features."
+            "help": "For `feature-extraction` and `lp-ft`: `sgd` trains the head step by step, `lbfgs` solves for it "
+            "in one go on kept features; `auto` solves in `lp-ft`, where that can be done."
         },
     )
 

@@ -52,6 +52,7 @@ def decide(
         Decision("model", checkpoint.architecture, _origin(checkpoint)),
         Decision("strategy", config.strategy, _STRATEGY_REASONS[config.strategy]),
         *_layer_groups(config, trainer),
+        *_head_solver(trainer),
         Decision("trainable", *_trainable(checkpoint.model)),
         Decision("new tensors", *_new_tensors(config, checkpoint)),
         Decision("pictures", ", ".join(f"{len(data.split(name))} {name}" for name in SPLIT_NAMES), _splits(data)),
@@ -126,6 +127,15 @@ def _layer_groups(config: FinetuneConfig, trainer: TransferTrainer) -> tuple[Dec
         Decision("layer groups", shown, f"hf-transfer inspect --model {config.model} lists them"),
         Decision("learning first", f"{len(first)}, from {groups[first[0]].name} on", unfreezing.describe()),
     )
+
+
+def _head_solver(trainer: TransferTrainer) -> tuple[Decision, ...]:
+    """Shows how the head comes about where there is a choice."""
+    choice = trainer.head_choice
+    if choice is None:
+        return ()
+    words = {"sgd": "trained step by step (sgd)", "lbfgs": "solved before the first step (lbfgs)"}
+    return (Decision("head", words[choice.solver], choice.reason),)
 
 
 def _rates(

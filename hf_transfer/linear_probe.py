@@ -17,6 +17,7 @@ from hf_transfer.data.image_data import ImageData
 from hf_transfer.evaluation.evaluator import predict_logits
 from hf_transfer.evaluation.metrics import ClassificationMetrics
 from hf_transfer.models.checkpoint import Checkpoint, load_checkpoint
+from hf_transfer.models.linear_head import linear_head
 from hf_transfer.training.head_solver import solve_head
 
 
@@ -59,23 +60,27 @@ def measure_linear_probe(
         answers = (features["validation"] @ weight.T + bias).argmax(dim=1).numpy()
         return float(np.mean(answers == labels["validation"]))
 
-    solved = solve_head(features["train"], torch.from_numpy(labels["train"]), 1, len(data.label_names), accuracy)
+    def loss(weight: torch.Tensor, bias: torch.Tensor, split: str = "validation") -> float:
+        logits = (features[split] @ weight.T + bias).double()
+        return float(nn.functional.cross_entropy(logits, torch.from_numpy(labels[split])))
+
+    rows = torch.from_numpy(labels["train"])
+    solved = solve_head(features["train"], rows, 1, len(data.label_names), accuracy, loss=loss)
     measured = {}
     for split in ("validation", "test"):
         logits = features[split] @ solved.weight.T + solved.bias
-        loss = nn.functional.cross_entropy(logits.double(), torch.from_numpy(labels[split]))
-        measured[split] = {"loss": float(loss), **metrics.compute(logits.numpy(), labels[split])}
+        held_out_loss = loss(solved.weight, solved.bias, split)
+        measured[split] = {"loss": held_out_loss, **metrics.compute(logits.numpy(), labels[split])}
     seconds = round(time.perf_counter() - start, 3)
     return {"metrics": measured, "strength": solved.strength, "seconds": seconds, "problem": None}
 
 
 def _leave_out_head(checkpoint: Checkpoint) -> int | None:
     """Lets the model give what its head would see; returns how many numbers that are, `None` for another head."""
-    owners = {name.rpartition(".")[0] for name in checkpoint.head_parameter_names}
-    layer = checkpoint.model.get_submodule(owners.pop()) if len(owners) == 1 else None
-    if not isinstance(layer, nn.Linear):
+    name = linear_head(checkpoint.model, checkpoint.head_parameter_names)
+    if name is None:
         return None
-    name = checkpoint.head_parameter_names[0].rpartition(".")[0]
+    layer: Any = checkpoint.model.get_submodule(name)
     checkpoint.model.set_submodule(name, nn.Identity())
     return layer.in_features
 

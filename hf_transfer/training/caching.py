@@ -5,7 +5,6 @@ Knows options, data and arguments. Does not know how anything is kept (`hf_trans
 
 import dataclasses
 import hashlib
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +21,7 @@ from hf_transfer.data.transforms import AugmentationSettings, varies
 from hf_transfer.data.visits import VisitedImages, collate_visits
 from hf_transfer.errors import UserError
 from hf_transfer.models.checkpoint import Checkpoint
+from hf_transfer.training.head_choice import choose_head_solver, reason_against_cutting, reason_against_mixing
 from hf_transfer.training.prefix_build import CacheSettings
 from hf_transfer.training.prefix_cache import PrefixCache
 from hf_transfer.training.solved_start import SolvedHeadCallback
@@ -40,25 +40,24 @@ def attach_cache(
 ) -> None:
     """Lets a trainer keep what its frozen layers compute, where that can be; says in a line why it cannot.
 
+    Plans the run for a solved head, where there is to be one, since that begins with what the frozen layers compute.
+
     Raises:
         UserError: for options that cannot be, and where `--cache on` cannot be had.
     """
-    _check_solver(config, trainer)
+    choice = choose_head_solver(config, data, checkpoint, augmentation, trainer)
+    trainer.head_choice = choice
+    # What was chosen, not what was asked for: `auto` may come to mean another.
+    trainer.run_identity = {**trainer.run_identity, "--head_solver": "sgd" if choice is None else choice.solver}
     views = _views(config, augmentation)
     limit = parse_size(config.cache_limit)
     if config.cache == "off" or config.strategy in ("full", "scratch"):
         if config.cache == "on":
             raise UserError(f"--cache on: --strategy {config.strategy} has no frozen layers.", hint="--cache auto")
         return
-    against = reason_against(trainer, augmentation)
-    solved = config.head_solver == "lbfgs"
-    if against is not None:
-        if config.cache == "on" or solved:
-            asked = "--head_solver lbfgs" if solved else "--cache on"
-            raise UserError(f"{asked}: {against}.", hint="--head_solver sgd and --cache auto do without")
-        if trainer.args.should_save:
-            print(f"no cache: {against}", flush=True)
-        return
+    against = reason_against_cutting(trainer) or reason_against_mixing(augmentation)
+    if against is not None and config.cache == "on":
+        raise UserError(f"--cache on: {against}.", hint="--cache auto does without")
     train: Any = trainer.train_dataset
     validation: Any = trainer.eval_dataset
     splits = {
@@ -66,52 +65,41 @@ def attach_cache(
         "validation": VisitedImages(validation, "validation"),
     }
     settings = CacheSettings(
-        mode="on" if solved else config.cache,
+        mode=config.cache,
         views=views,
         folder=cache_folder(config.cache_dir) / "features",
         limit=limit,
         keep=config.keep_cache,
         pixels=_pixel_facts(data, checkpoint, augmentation, trainer.args),
     )
-    trainer.train_dataset, trainer.eval_dataset = splits["train"], splits["validation"]
-    trainer.data_collator = collate_visits
-    trainer.prefix = PrefixCache(trainer, settings, splits)
-    trainer.add_callback(trainer.prefix)
-    if solved:
-        trainer.solved_head = SolvedHeadCallback(trainer)
-        trainer.add_callback(trainer.solved_head)
+    cache = PrefixCache(trainer, settings, splits)
+    if choice is not None and choice.solver == "lbfgs":
+        start_solved(trainer, cache, choice.asked)
+    if against is None:
+        trainer.train_dataset, trainer.eval_dataset = splits["train"], splits["validation"]
+        trainer.data_collator = collate_visits
+        trainer.prefix = cache
+        trainer.add_callback(cache)
+    elif trainer.args.should_save:
+        print(f"no cache: {against}", flush=True)
 
 
-def reason_against(trainer: TransferTrainer, augmentation: AugmentationSettings) -> str | None:
-    """Says why nothing of a run can be kept, whatever is frozen when; `None` where it can."""
-    args = trainer.args
-    if augmentation.mixup or augmentation.cutmix:
-        return "mixup and CutMix mix the pixels of different pictures"
-    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
-        return "FSDP and DeepSpeed cut the network into pieces of their own"
-    if args.torch_compile:
-        return "a compiled network cannot be cut"
-    if int(os.environ.get("LOCAL_WORLD_SIZE", "1")) < args.world_size:
-        return "several machines do not share a disk"
-    return None
+def start_solved(trainer: TransferTrainer, cache: PrefixCache, insist: bool) -> None:
+    """Lets a training begin with a solved head; everything else learns from the first step on.
 
-
-def _check_solver(config: FinetuneConfig, trainer: TransferTrainer) -> None:
-    """Refuses what a head that is solved in one go cannot have."""
-    if config.head_solver == "sgd":
-        return
-    if config.strategy != "feature-extraction":
-        raise UserError(
-            f"--head_solver lbfgs: --strategy {config.strategy} trains more than the head.",
-            hint="--strategy feature-extraction, or --head_solver sgd",
-        )
-    steps = {
-        "--cache off": config.cache == "off",
-        "--ema": config.ema is not None,
-        "--label_smoothing_factor": bool(trainer.args.label_smoothing_factor),
-    }
-    for option in (name for name, given in steps.items() if given):
-        raise UserError(f"--head_solver lbfgs and {option} exclude each other.", hint=f"leave {option} out")
+    Args:
+        trainer ([`TransferTrainer`]):
+            A trainer for `feature-extraction` or `lp-ft`.
+        cache ([`PrefixCache`]):
+            Makes the features; to be added to the trainer's callbacks afterwards, where the steps are to use it too.
+        insist (`bool`):
+            Whether it is a mistake of the user where the head cannot be solved.
+    """
+    wish = trainer.unfreezing.unfreezing
+    if wish.strategy == "lp-ft":
+        trainer.unfreezing.change(dataclasses.replace(wish, head_solved=True))
+    trainer.solved_head = SolvedHeadCallback(trainer, cache, insist)
+    trainer.add_callback(trainer.solved_head)
 
 
 def _views(config: FinetuneConfig, augmentation: AugmentationSettings) -> int:

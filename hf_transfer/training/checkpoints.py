@@ -92,7 +92,7 @@ def refuse_weights_only(folder: Path) -> None:
 def find_best(state: TrainerState, folder: Path) -> None:
     """Points a state at its best checkpoint beside `folder`, where the folder of the run has been moved since."""
     recorded = state.best_model_checkpoint
-    if state.best_global_step and (recorded is None or not Path(recorded).is_dir()):
+    if state.best_global_step is not None and (recorded is None or not Path(recorded).is_dir()):
         beside = folder.parent / f"{PREFIX_CHECKPOINT_DIR}-{state.best_global_step}"
         state.best_model_checkpoint = str(beside) if is_whole(beside) else None
 

@@ -59,6 +59,11 @@ class CachedPrefix:
         self.cut = cut
         self.stores = stores
 
+    def kept(self, split: str) -> torch.Tensor | None:
+        """Returns the rows of a split, of shape `(num_rows, ...)`; `None` unless a single input is kept of each."""
+        tensors = self.stores[split].tensors
+        return tensors[0] if len(tensors) == 1 else None
+
 
 class _Rows(Dataset):
     """Rows with their pixels, in the order given."""

@@ -57,6 +57,7 @@ class PrefixCache(TrainerCallback):
         self._phase: Phase | None = None
         self._views: int | None = None
         self._cached: CachedPrefix | None = None
+        self._at_head: CachedPrefix | None = None
         self._was_cached = False
 
     # Trainer's events
@@ -71,25 +72,32 @@ class PrefixCache(TrainerCallback):
 
     def on_train_end(self, args, state, control, **kwargs):
         """Lets go of everything: the weights below the cut may be replaced from here on."""
-        if self._cached is not None and not self.settings.keep and args.should_save:
-            for store in self._cached.stores.values():
-                shutil.rmtree(store.folder, ignore_errors=True)
+        self._let_go(self._cached)
         self._cached = None
         for visited in self.splits.values():
             visited.show(pixels=True, views=None)
 
-    # What is kept
+    # Before the first step
 
-    @property
-    def views(self) -> int:
-        """How many views of each training picture are kept in this phase."""
-        return self._views or 1
+    def at_head(self) -> CachedPrefix | str:
+        """Returns what enters the head, of every picture and view; a string says why it cannot be had.
 
-    def kept(self, split: str) -> torch.Tensor | None:
-        """Returns the rows of a split, of shape `(num_rows, ...)`; `None` unless a single input is kept of each."""
-        if self._cached is None or len(self._cached.stores[split].tensors) != 1:
-            return None
-        return self._cached.stores[split].tensors[0]
+        The files are those of a run whose head alone learns.
+        """
+        started = time.perf_counter()
+        head = len(self.trainer.groups) - 1
+        with self.trainer.unfreezing.with_open((head,)):
+            found = self._builder.open_or_build(head)
+        if not isinstance(found, str):
+            self._at_head = found
+            self._note(0, found, time.perf_counter() - started)
+        return found
+
+    def leave_head(self) -> None:
+        """Lets go of what enters the head, unless the first phase runs on it."""
+        if self._phase_at(0).lowest_open != len(self.trainer.groups) - 1:
+            self._let_go(self._at_head)
+            self._at_head = None
 
     # Batches
 
@@ -137,7 +145,12 @@ class PrefixCache(TrainerCallback):
 
     def _enter(self, phase: Phase) -> None:
         self._phase = phase
-        self._cached = None
+        self._cached, self._at_head = self._at_head, None
+        if self._cached is not None:
+            self._views = self.settings.views
+            self._was_cached = True
+            self._show()
+            return
         against = self._reason_against(phase)
         self._views = None if against else self.settings.views
         stretch = None
@@ -152,13 +165,21 @@ class PrefixCache(TrainerCallback):
                 against = found
             else:
                 self._cached = found
-                self._note(phase, found, time.perf_counter() - started)
+                self._note(phase.start, found, time.perf_counter() - started)
         if against is not None:
             if self.settings.mode == "on" and phase.lowest_open > 0:
                 raise UserError(f"--cache on: {against}.", hint="--cache auto runs without a cache where it has to")
             self._say(f"no cache: {against}", {"from_step": phase.start, "cached": False, "reason": against})
+        self._show()
+
+    def _show(self) -> None:
         self.splits["train"].show(pixels=self._cached is None, views=self._views)
         self.splits["validation"].show(pixels=self._cached is None, views=None)
+
+    def _let_go(self, cached: CachedPrefix | None) -> None:
+        if cached is not None and not self.settings.keep and self.trainer.args.should_save:
+            for store in cached.stores.values():
+                shutil.rmtree(store.folder, ignore_errors=True)
 
     def _reason_against(self, phase: Phase) -> str | None:
         """Says why a phase has no limit of views and no cache, from the settings and the schedule alone."""
@@ -220,7 +241,7 @@ class PrefixCache(TrainerCallback):
             parts.append(f"steps {stretch.start} to {stretch.end} {how}")
         return f"cache plan: {'; '.join(parts)}"
 
-    def _note(self, phase: Phase, cached: CachedPrefix, seconds: float) -> None:
+    def _note(self, step: int, cached: CachedPrefix, seconds: float) -> None:
         modules = sorted({inlet.module for inlet in cached.cut.inlets})
         kept = sum(size_of_store(cached.cut.inlets, store.rows) for store in cached.stores.values())
         train, validation = (len(self.splits[name]) for name in ("train", "validation"))
@@ -228,7 +249,7 @@ class PrefixCache(TrainerCallback):
             f"cache: what enters {', '.join(modules)}, of {train} pictures in {self.settings.views} view(s) and "
             f"{validation} for validation, {shown_size(kept)}, ready in {seconds:.1f} s",
             {
-                "from_step": phase.start,
+                "from_step": step,
                 "cached": True,
                 "enters": modules,
                 "views": self.settings.views,

@@ -78,6 +78,9 @@ class ResumableTrainer(Trainer):
         Trainer deletes older ones before a newer one is known to be whole.
         """
         folder = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        if self.state.best_global_step == self.state.global_step == 0:
+            # Trainer (transformers 5.24) takes a best step 0 for none.
+            self.state.best_model_checkpoint = str(folder)
         if self.args.should_save:
             break_seal(folder)
         self.accelerator.wait_for_everyone()

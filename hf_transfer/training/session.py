@@ -45,6 +45,7 @@ from hf_transfer.training.loss import balanced_class_weights
 from hf_transfer.training.plan import planned_groups, planned_unfreezing, run_identity
 from hf_transfer.training.preemption import PreemptionCallback
 from hf_transfer.training.rates import LearningRates
+from hf_transfer.training.solved_start import solved_facts
 from hf_transfer.training.trainer import TransferTrainer
 from hf_transfer.training.wise_ft import ChosenAlpha, choose_alpha
 
@@ -167,9 +168,9 @@ def train(trainer: TransferTrainer, args: TrainingArguments, find_batch_size: bo
         epochs=float(state.epoch or 0.0),
         best_step=state.best_global_step,
         best_metric=None if state.best_metric is None else float(state.best_metric),
-        stopped_early=state.global_step < state.max_steps and trainer.solved_head is None,
+        stopped_early=state.global_step < state.max_steps and not (trainer.solved_head and trainer.solved_head.is_all),
         resumed_from=None if resume is None else str(resume),
-        solved_head=None if trainer.solved_head is None else trainer.solved_head.facts,
+        solved_head=solved_facts(state.log_history),
         cache=() if trainer.prefix is None else tuple(trainer.prefix.facts),
         data_wait_share=trainer.data_wait.share,
     )

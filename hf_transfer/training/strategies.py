@@ -61,6 +61,8 @@ class Unfreezing:
             For `lp-ft`: how long the head is trained alone; a third of the run when left out.
         head_peak_after_probe (`float`, *optional*, defaults to 1):
             For `lp-ft`: the share of the head's peak rate in the second part, where the head is no longer fresh.
+        head_solved (`bool`, *optional*, defaults to `False`):
+            For `lp-ft`: whether the head is solved before the first step, so that the second part is all there is.
     """
 
     strategy: Literal["feature-extraction", "partial", "progressive", "lp-ft", "full", "scratch"] = "full"
@@ -70,17 +72,18 @@ class Unfreezing:
     unfreeze_on_plateau: int | None = None
     probe: str | float | None = None
     head_peak_after_probe: float = 1.0
+    head_solved: bool = False
 
     def __post_init__(self) -> None:
         _refuse_misplaced(self)
 
     def changes(self) -> bool:
         """Tells whether the groups that learn change during the run."""
-        return self.strategy in ("progressive", "lp-ft")
+        return self.strategy in ("progressive", "lp-ft") and not self.head_solved
 
     def describe(self) -> str:
         """Returns in a few words which groups learn later."""
-        if self.strategy == "lp-ft":
+        if self.strategy == "lp-ft" and not self.head_solved:
             return f"then everything after {self.probe}" if self.probe else "then everything after a third of the run"
         if self.strategy != "progressive":
             return "from the first step to the last"
@@ -99,7 +102,7 @@ class Unfreezing:
         Raises:
             UserError: if `train_last` asks for more groups than there are.
         """
-        if self.strategy in ("full", "scratch"):
+        if self.strategy in ("full", "scratch") or self.head_solved:
             return tuple(range(num_groups))
         thawing = self.thawing_groups(num_groups - 1)
         return tuple(range(num_groups - 1 - (thawing if self.strategy == "partial" else 0), num_groups))
@@ -146,11 +149,13 @@ class Unfreezing:
         elif self.strategy == "partial":
             trained = self.thawing_groups(backbone)
             segments = [()] * (backbone - trained) + [(whole,)] * (trained + 1)
+        elif self.head_solved:
+            segments = [*[(whole,)] * backbone, (run.segment(0, run.total_steps, self.head_peak_after_probe),)]
         elif self.strategy == "lp-ft":
             probe = self._probe_steps(run)
             tuned = run.segment(probe, run.total_steps)
-            head = (run.segment(0, probe), run.segment(probe, run.total_steps, self.head_peak_after_probe))
-            segments = [(tuned,)] * backbone + [head]
+            tuned_head = run.segment(probe, run.total_steps, self.head_peak_after_probe)
+            segments = [(tuned,)] * backbone + [(run.segment(0, probe), tuned_head)]
         else:
             starts = self._thaw_steps(backbone, run)
             thawed = [() if start is None else (run.segment(start, run.total_steps),) for start in starts]
@@ -269,6 +274,8 @@ def _refuse_misplaced(unfreezing: Unfreezing) -> None:
             )
     if unfreezing.train_last is not None and unfreezing.unfreeze_at is not None:
         given.append("train_last")
+    if unfreezing.head_solved and (unfreezing.strategy != "lp-ft" or unfreezing.probe is not None):
+        raise ValueError("head_solved belongs to lp-ft without a probe")
     if len(given) > 1:
         raise UserError(
             f"{' and '.join(f'--{option}' for option in given)} exclude each other.", hint=f"only --{given[0]}"

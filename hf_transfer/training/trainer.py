@@ -24,6 +24,7 @@ from hf_transfer.training.averaging import WeightAverage
 from hf_transfer.training.checkpoints import SaveAfterEpochCallback
 from hf_transfer.training.data_wait import DataWait
 from hf_transfer.training.ddp import settle_unused
+from hf_transfer.training.head_choice import HeadChoice
 from hf_transfer.training.limits import refuse_unsupported
 from hf_transfer.training.loss import classification_loss
 from hf_transfer.training.parameter_groups import NO_DECAY_SUFFIX, build_parameter_groups
@@ -51,8 +52,7 @@ class TransferTrainer(ResumableTrainer):
         groups (`Sequence[LayerGroup]`, *optional*):
             The layer groups from stem to head; those that the strategy needs when left out.
         rates (`Mapping[str, float]`, *optional*):
-            Peak learning rate of every parameter by name; `lr_head` for the last group and `args.learning_rate` for
-            all others when left out.
+            Peak learning rate of every parameter by name; from `lr_head` and `args.learning_rate` when left out.
         lr_head (`float`, *optional*):
             Learning rate of the head; `args.learning_rate` when left out.
         head_parameter_names (`Collection[str]`, *optional*):
@@ -95,6 +95,7 @@ class TransferTrainer(ResumableTrainer):
         self.run_identity = dict(run_identity or {})
         self.choices = {}
         self.prefix: PrefixCache | None = None
+        self.head_choice: HeadChoice | None = None
         self.solved_head: SolvedHeadCallback | None = None
         self.steps_per_epoch = 1
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -259,9 +260,8 @@ class TransferTrainer(ResumableTrainer):
         shape = SchedulerType(self.args.lr_scheduler_type).value
         warmup = (lambda length: 0) if shape == "constant" else self.args.get_warmup_steps
         # Where transformers makes the schedule, ours only says who is open.
-        self.unfreezing.plan(
-            RunLength(total_steps, self.steps_per_epoch, warmup), shape if shape in SHAPES else "constant"
-        )
+        run = RunLength(total_steps, self.steps_per_epoch, warmup)
+        self.unfreezing.plan(run, shape if shape in SHAPES else "constant")
         self.unfreezing.apply(0)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:

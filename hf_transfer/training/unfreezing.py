@@ -5,7 +5,8 @@ Knows when Trainer calls and how thaws are announced. Does not know how a strate
 """
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
@@ -101,6 +102,28 @@ class ProgressiveUnfreezeCallback(TrainerCallback):
         open_groups(model, self.groups, numbers, self.never_learns)
         self._frozen = frozen_modules(model, self.groups, numbers)
         self._open = numbers
+
+    def change(self, unfreezing: Unfreezing) -> None:
+        """Takes another wish for the one so far; `on_train_begin` carries it out in a run that has begun."""
+        self.unfreezing = unfreezing
+        if self._run is None or self._planned is None:
+            self.open(unfreezing.first_open(len(self.groups)))
+        else:
+            self.plan(self._run, self._planned.shape)
+
+    @contextmanager
+    def with_open(self, numbers: tuple[int, ...]) -> Iterator[None]:
+        """Opens these groups alone for a while, between two steps."""
+        before = self._open
+        if before is None or before == numbers:
+            yield
+            return
+        self.open(numbers)
+        try:
+            yield
+        finally:
+            self.open(before)
+            rebuild_gradient_reduction(self.trainer.model_wrapped, self.trainer.accelerator)
 
     def ever_open(self) -> tuple[int, ...]:
         """Returns the numbers of the groups that may learn at any time of the run."""

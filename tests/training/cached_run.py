@@ -1,7 +1,8 @@
 """A tiny training on kept inputs of its open layers, in this process or in one of its own.
 
-`python -m tests.training.cached_run OUT.safetensors CACHE STRATEGY PER_DEVICE_BATCH` trains a ViT; under `accelerate
-launch` all processes build the cache together, and the main one writes the weights.
+`python -m tests.training.cached_run OUT.safetensors CACHE STRATEGY PER_DEVICE_BATCH` trains a ViT, where the strategy
+`solved` is lp-ft from a solved head; under `accelerate launch` all processes build the cache together, and the main
+one writes the weights.
 """
 
 import os
@@ -13,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from hf_transfer.data.visits import VisitedImages, collate_visits
+from hf_transfer.training.caching import start_solved
 from hf_transfer.training.prefix_build import CacheSettings
 from hf_transfer.training.prefix_cache import PrefixCache
 from hf_transfer.training.strategies import Unfreezing
@@ -29,9 +31,10 @@ def cached_trainer(
     mode: str = "auto",
     limit: int = 10**9,
     keep: bool = True,
+    solved: bool = False,
     **settings: Any,
 ) -> TransferTrainer:
-    """Returns a trainer with a cache; `mode` `off` shows the same views without one."""
+    """Returns a trainer with a cache; `mode` `off` shows the same views without one, `solved` solves first."""
     trainer = tiny_trainer(model, output_dir, model_type, **settings)
     train: Any = trainer.train_dataset
     validation: Any = trainer.eval_dataset
@@ -43,6 +46,8 @@ def cached_trainer(
     pixels = {"train": ["train", len(train)], "validation": ["validation", len(validation)]}
     wish = CacheSettings("auto" if mode == "off" else mode, views, cache, bytes_allowed, keep, pixels)
     trainer.prefix = PrefixCache(trainer, wish, splits)
+    if solved:
+        start_solved(trainer, trainer.prefix, insist=False)
     trainer.add_callback(trainer.prefix)
     return trainer
 
@@ -53,15 +58,19 @@ def weights_of(model: Any) -> dict[str, torch.Tensor]:
 
 def main(out: str, cache: str, strategy: str, batch: str) -> None:
     model = tiny_model("vit")
+    solved = strategy == "solved"
     trainer = cached_trainer(
         model,
         Path(out).parent / "run",
         "vit",
         Path(cache),
         views=1,
-        strategy=Unfreezing(strategy=strategy),  # type: ignore[arg-type]
+        strategy=Unfreezing(strategy="lp-ft" if solved else strategy),  # type: ignore[arg-type]
+        solved=solved,
         num_train_epochs=3,
         per_device_train_batch_size=int(batch),
+        # Small enough that a solved head gets no worse: steps that overshoot make much of the last bit.
+        learning_rate=0.002 if solved else 0.05,
     )
     trainer.train()
     assert trainer.prefix is not None

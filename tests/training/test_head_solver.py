@@ -75,3 +75,18 @@ def test_class_weights_move_the_border():
         predicted = (features @ found.weight.T + found.bias).argmax(1)
         recall.append(float((predicted[labels == 1] == 1).float().mean()))
     assert recall[1] > recall[0]
+
+
+def test_ties_go_to_the_lower_loss():
+    features, labels = problem(3)
+    losses = iter([5.0, 3.0, 1.0, 2.0, 4.0, 4.0, 4.0, 4.0, 4.0])
+    found = solve_head(features, labels, 1, 3, lambda *head: 0.5, loss=lambda *head: next(losses))
+    assert found.strength == STRENGTHS[2]
+    assert solve_head(features, labels, 1, 3, lambda *head: 0.5).strength == STRENGTHS[0]
+
+
+def test_the_features_stay_as_they_are():
+    features, labels = problem(3)
+    before = features.clone()
+    solve_head(features, labels, 1, 3, accuracy(features, labels))
+    assert torch.equal(features, before)

@@ -43,9 +43,8 @@ def test_the_solution_beats_a_few_steps_on_what_it_was_solved_for(tmp_path: Path
         model, tmp_path / "run", "vit", tmp_path / "cache", strategy="feature-extraction", num_train_epochs=4
     )
     trainer.train()
-    trainer.state.global_step = 0
-    trainer.prefix.on_train_begin(trainer.args, trainer.state, trainer.control)
-    features = trainer.prefix.kept("train").float()
+    kept = trainer.prefix.at_head()
+    features = kept.kept("train").float()
     labels = torch.from_numpy(trainer.prefix.splits["train"].labels).repeat(2)
 
     def loss(weight: torch.Tensor, bias: torch.Tensor) -> float:
@@ -59,6 +58,7 @@ def test_the_solution_beats_a_few_steps_on_what_it_was_solved_for(tmp_path: Path
     ("options", "message"),
     [
         (["--strategy", "full"], "--strategy full trains more than the head"),
+        (["--strategy", "lp-ft", "--probe", "1"], "--head_solver lbfgs and --probe exclude each other"),
         (["--cache", "off"], "--cache off exclude each other"),
         (["--ema", "0.9"], "--ema exclude each other"),
         (["--label_smoothing_factor", "0.1"], "--label_smoothing_factor exclude each other"),
@@ -68,3 +68,29 @@ def test_the_solution_beats_a_few_steps_on_what_it_was_solved_for(tmp_path: Path
 def test_what_cannot_be_solved_is_refused(options: list[str], message: str, words: list[str], capsys):
     assert main([*words, "--head_solver", "lbfgs", *options]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_lp_ft_from_the_solution(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture):
+    options = ["--strategy", "lp-ft", "--num_train_epochs", "2", "--per_device_train_batch_size", "8"]
+    assert main([*words, *options]) == 0
+    printed = capsys.readouterr().out
+    assert "solved before the first step (lbfgs)" in printed
+    assert "head solved by L-BFGS" in printed
+    report = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
+    assert [row["step"] for row in report["history"]] == [0, 3, 6]
+    solved = report["training"]["solved_head"]
+    assert solved.keys() == {"strength", "score", "seconds"}
+    assert solved["score"] == pytest.approx(report["history"][0]["eval_accuracy"])
+    assert report["training"]["steps"] == 6
+    assert (tmp_path / "run" / "history.csv").read_text(encoding="utf-8").count("\n") == 4
+
+
+def test_a_probe_means_steps(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture):
+    options = ["--strategy", "lp-ft", "--probe", "2steps", "--num_train_epochs", "1"]
+    assert main([*words, *options, "--per_device_train_batch_size", "8"]) == 0
+    printed = capsys.readouterr().out
+    assert "trained step by step (sgd)" in printed
+    assert "--probe asks for steps of the head" in printed
+    assert "step 2: thawed backbone" in printed
+    report = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
+    assert report["training"]["solved_head"] is None

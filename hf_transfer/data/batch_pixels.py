@@ -21,7 +21,8 @@ _FINEST = 2.0**-15
 """Weights are whole multiples of it, so that float32 adds up 8-bit pixels without any rounding: whatever the order,
 and however far a batch was filled up, the sum is the same."""
 _COARSE = 2.0**-8
-"""Weights are split at it: both parts are exact in TF32, which has eleven bits, and so is their product with a pixel."""
+"""Weights are split at it: both parts are exact in TF32, which has eleven bits, and so are their products with
+pixels."""
 
 
 class BatchPixels:

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from transformers import BaseImageProcessor
 
 from hf_transfer.data.pixel_steps import TORCH_MODES, Box, Picture, cuts_between_pixels
-from hf_transfer.data.processor_facts import ProcessorFacts
+from hf_transfer.data.processor_facts import ProcessorFacts, processor_facts
 from hf_transfer.data.transforms import AugmentationSettings, own_steps, varies
 
 SUPPORT = {Image.Resampling.BILINEAR: 1, Image.Resampling.BICUBIC: 2}
@@ -41,7 +42,7 @@ class DrawnPicture:
     """Left, top, right and bottom edge of the blank box, in the finished picture."""
 
 
-def reason_against_device(facts: ProcessorFacts, settings: AugmentationSettings) -> str | None:
+def reason_against_device(image_processor: BaseImageProcessor, settings: AugmentationSettings) -> str | None:
     """Says why a policy is carried out picture by picture on the CPU; `None` where a device can do it."""
     if not varies(settings):
         return "pictures are not varied"
@@ -49,8 +50,9 @@ def reason_against_device(facts: ProcessorFacts, settings: AugmentationSettings)
         return f"{settings.auto_augment} takes other steps for each picture"
     if settings.rotation > 0:
         return "rotation works on single pictures"
-    if facts.interpolation not in TORCH_MODES:
-        return f"{facts.interpolation.name.lower()} resampling is PIL's alone"
+    interpolation = processor_facts(image_processor).interpolation
+    if interpolation not in TORCH_MODES:
+        return f"{interpolation.name.lower()} resampling is PIL's alone"
     return None
 
 

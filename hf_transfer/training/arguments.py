@@ -191,6 +191,9 @@ def _hardware_defaults(given: dict[str, Any]) -> dict[str, Any]:
         return on_cpu
     workers = given.get("dataloader_num_workers", min(8, _cores_per_process()))
     values: dict[str, Any] = {"dataloader_num_workers": workers, "dataloader_persistent_workers": int(workers) > 0}
+    if given.get("dataloader_pin_memory", True):
+        # Trainer pins memory, which only pays where the copy does not wait; torch makes two batches a worker ahead.
+        values["accelerator_config"] = {"non_blocking": True}
     if not _precision_is_given(given):
         values["bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"] = True
     if torch.cuda.get_device_capability() >= (8, 0):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from accelerate.utils import send_to_device
 
 from hf_transfer.data.batch_pixels import BatchPixels
 from hf_transfer.data.mixing import MixingCollator
@@ -39,16 +40,22 @@ class PictureTrainer(ResumableTrainer):
             self.data_collator = evaluation_collator
 
     def _prepare_inputs(self, inputs):
+        if "pictures" in inputs:
+            # First of all: DeepSpeed's half precision, which Trainer casts floats to, has too few bits for a box.
+            inputs = self._finished(send_to_device(inputs, self.args.device))
         inputs = super()._prepare_inputs(inputs)
-        if "pixel_values" in inputs or "pictures" in inputs:
+        if "pixel_values" in inputs:
             inputs["pixel_values"] = self.pixels(inputs)
-            inputs.pop("pictures", None)
-        if "mixing_seed" in inputs:
-            assert isinstance(self.train_collator, MixingCollator)
-            inputs["pixel_values"], inputs["labels"] = self.train_collator.mix(
-                inputs["pixel_values"], inputs["labels"], inputs.pop("mixing_seed")
-            )
         return inputs
+
+    def _finished(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Returns a batch as the loader would have made it, had its pictures been varied there."""
+        others = {name: value for name, value in batch.items() if name not in ("pictures", "mixing_seed")}
+        pixels, labels = self.pixels(batch), batch["labels"]
+        if "mixing_seed" in batch:
+            assert isinstance(self.train_collator, MixingCollator)
+            pixels, labels = self.train_collator.mix(pixels, labels, batch["mixing_seed"])
+        return others | {"pixel_values": pixels, "labels": labels}
 
     def floating_point_ops(self, inputs: dict[str, torch.Tensor | Any]) -> int:
         """Counts nothing for a batch without pixels, whose frozen layers do not run."""

@@ -32,10 +32,10 @@ SETTINGS = {
     "crops": AugmentationSettings("crops", crop_scale=(0.3, 1.0), flip=0.5),
 }
 SIZES = {
-    "photos": [(300, 200), (500, 100), (224, 224), (800, 600)],
+    "photos": [(300, 200), (500, 100), (224, 224), (400, 300)],
     "small": [(30, 20), (50, 60), (64, 64), (12, 90), (1, 1), (300, 60)],
 }
-VISITS = range(12)
+VISITS = range(8)
 MEAN, MOST = 0.1, 2.5
 """Levels of 255. Single pixels differ by two where both roundings fell otherwise; contrast stretches that a little."""
 
@@ -75,7 +75,7 @@ def test_both_ways_agree(name: str, settings: str, sizes: str, splits: dict):
 
 def test_erased_boxes_are_the_same(splits: dict):
     processor, settings = PROCESSORS["squeezing, bilinear"], SETTINGS["erasing"]
-    found, expected = (way(splits["photos"], processor, settings) for way in (varied, one_by_one))
+    found, expected = (way(splits["photos"], processor, settings, range(20)) for way in (varied, one_by_one))
     assert torch.equal((found == 0).all(1), (expected == 0).all(1))
     assert 0.3 < (found == 0).flatten(1).any(1).float().mean() < 0.9
 
@@ -122,7 +122,7 @@ def test_colours_are_those_of_single_pictures():
 def test_the_draws_of_a_visit_never_change():
     """Whoever changes them changes every run: a hash of boxes, mirrors, colours and erased boxes."""
     split = split_of([jpeg(0, (300, 200)), jpeg(1, (50, 60))])
-    pictures = drawn(split, PROCESSORS["squeezing, bilinear"], SETTINGS["erasing"])
+    pictures = drawn(split, PROCESSORS["squeezing, bilinear"], SETTINGS["erasing"], range(12))
     facts = [(p.levels.shape, [round(edge, 4) for edge in p.box], p.flipped, p.order, p.erased) for p in pictures]
     factors = [[round(factor, 5) for factor in p.factors] for p in pictures]
     assert hashlib.sha256(repr((facts, factors)).encode()).hexdigest()[:16] == "ae4e8b4fa887038e"

@@ -124,10 +124,7 @@ class FinetuneConfig:
 
     augment_on: Place = field(
         default="auto",
-        metadata={
-            "help": "Where training images are varied: one by one on the `cpu`, or in batches on the `device`, by the "
-            "same draws; `auto` measures both on an accelerator."
-        },
+        metadata={"help": "Vary training images one by one (`cpu`) or in batches (`device`); `auto` measures both."},
     )
 
     # The training

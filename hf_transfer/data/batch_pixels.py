@@ -3,7 +3,8 @@
 Cropping and resizing are two matrix products for each picture, across and down, whose weights follow from the boxes:
 the kernels of PIL and torch, stretched where a picture shrinks, normalised, and read backwards for a mirror image.
 Between the two products and after them pixels are rounded to 8 bits, as PIL and torch do on the CPU; the result
-differs from theirs by a level of 255 here and there, where a weight was rounded to the other side.
+differs from theirs by a level of 255 here and there, where a weight was rounded to the other side, and where Pillow
+13, which cuts small pictures, goes down first because that is cheaper.
 
 Knows batches of 8-bit pictures, their draws and the arithmetic. Does not know how anything is drawn
 (`hf_transfer.data.drawn_pictures`) or what a single picture goes through (`hf_transfer.data.pixel_steps`).

@@ -36,8 +36,10 @@ SIZES = {
     "small": [(30, 20), (50, 60), (64, 64), (12, 90), (1, 1), (300, 60)],
 }
 VISITS = range(8)
-MEAN, MOST = 0.1, 2.5
-"""Levels of 255. Single pixels differ by two where both roundings fell otherwise; contrast stretches that a little."""
+MEAN = {"photos": 0.03, "small": 0.3}
+MOST = 2.5
+"""Levels of 255. Single pixels differ by two where both roundings fell otherwise; contrast stretches that a little. A
+fifth of the pixels of a small picture differ by one where Pillow 13 goes down before it goes across."""
 
 
 def drawn(split, processor, settings: AugmentationSettings, visits=VISITS) -> list:
@@ -69,7 +71,7 @@ def test_both_ways_agree(name: str, settings: str, sizes: str, splits: dict):
     found, expected = (way(splits[sizes], processor, wanted) for way in (varied, one_by_one))
     assert (found.shape, found.dtype) == (expected.shape, torch.float32)
     levels = ((found - expected) / torch.tensor(processor_facts(processor).gain).view(3, 1, 1)).abs()
-    assert levels.mean() < MEAN
+    assert levels.mean() < MEAN[sizes]
     assert levels.max() < MOST
 
 

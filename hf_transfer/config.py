@@ -15,6 +15,7 @@ AutoAugment = Literal["none", "randaugment", "trivialaugment"]
 Proportions = Literal["auto", "checkpoint", "keep"]
 HeadSolver = Literal["auto", "sgd", "lbfgs"]
 Switch = Literal["auto", "on", "off"]
+Place = Literal["auto", "cpu", "device"]
 Use = Literal["research", "commercial"]
 
 DATA_FIELDS = (
@@ -119,6 +120,11 @@ class FinetuneConfig:
     )
     cutmix: float | None = field(
         default=None, metadata={"help": "CutMix's alpha, in place of the policy's own; 0 turns it off."}
+    )
+
+    augment_on: Place = field(
+        default="auto",
+        metadata={"help": "Vary training images one by one (`cpu`) or in batches (`device`); `auto` measures both."},
     )
 
     # The training

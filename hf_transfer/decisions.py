@@ -58,6 +58,7 @@ def decide(
         Decision("pictures", ", ".join(f"{len(data.split(name))} {name}" for name in SPLIT_NAMES), _splits(data)),
         Decision("classes", str(len(data.label_names)), _balance(data)),
         Decision("training pixels", augmentation.describe(), "the rest as the checkpoint's processor says"),
+        Decision("varied on", pictures.varied.place, pictures.varied.reason),
         Decision("evaluation pixels", type(checkpoint.image_processor).__name__, pixels_reason),
         Decision("pictures decoded", pictures.decoded, pictures.reason),
         Decision("budget", _budget(args), _reason("num_train_epochs", config)),
@@ -156,9 +157,10 @@ def _rates(
 
 def _memory(config: FinetuneConfig, trainer: TransferTrainer) -> tuple[Decision, ...]:
     """Shows the estimate of memory, with a way out where it is more than there is."""
-    train_dataset: Any = trainer.train_dataset
+    # Their pictures have the same size, and are never left for the device to finish.
+    validation: Any = trainer.eval_dataset
     copies = sum((config.ema is not None, config.l2_sp is not None, config.wise_ft))
-    estimate = estimate_memory(trainer, tuple(train_dataset[0]["pixel_values"].shape), copies)
+    estimate = estimate_memory(trainer, tuple(validation[0]["pixel_values"].shape), copies)
     if estimate is None:
         return ()
     free = free_memory(trainer.args.device)

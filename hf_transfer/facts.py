@@ -67,6 +67,7 @@ def training_facts(
     facts = dataclasses.asdict(outcome)
     del facts["history"]
     facts["layer_groups"] = _group_facts(trainer, checkpoint, outcome.steps)
+    facts["varied_on"] = dataclasses.asdict(pictures.varied)
     facts["pictures"] = {"decoded": pictures.decoded, "reason": pictures.reason, "kept": pictures.stores}
     return facts
 

@@ -35,6 +35,7 @@ from hf_transfer.training.arguments import build_training_arguments, planned_arg
 from hf_transfer.training.process_group import end_processes
 from hf_transfer.training.rates import plan_rates
 from hf_transfer.training.session import build_trainer, mix_with_pretrained, planned_visits, save_model, train
+from hf_transfer.training.varied_on import vary_where_faster
 from hf_transfer.training.wise_ft import backbone_state
 
 
@@ -81,6 +82,7 @@ def finetune(config: FinetuneConfig) -> RunReport | None:
         args = build_training_arguments(config, rates.backbone)
         visits = planned_visits(args, len(data.train))
         pictures = decode_once(config, data, checkpoint.image_processor, augmentation, args.seed, visits)
+        pictures = vary_where_faster(config, args, pictures, checkpoint.image_processor, augmentation)
         trainer = build_trainer(config, data, checkpoint, args, augmentation, rates, compute_metrics, pictures)
         decisions = decide(config, data, checkpoint, args, augmentation, trainer, rates, pixels.reason, pictures)
         decisions = (license_decision(verdict), *decisions)

@@ -4,6 +4,7 @@ Knows when that is worth it and where what is kept has its place. Does not know 
 (`hf_transfer.data.kept_pictures`) or how it lies on the disk (`hf_transfer.data.picture_store`).
 """
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -17,6 +18,8 @@ from transformers import BaseImageProcessor
 
 from hf_transfer.cache_folder import cache_folder, lock_of, make_room, mark_used, parse_size, shown_size
 from hf_transfer.config import FinetuneConfig
+from hf_transfer.data.batch_pixels import BatchPixels
+from hf_transfer.data.drawn_pictures import PictureDraws
 from hf_transfer.data.fingerprint import content_hashes
 from hf_transfer.data.image_data import ImageData
 from hf_transfer.data.image_dataset import ImageClassificationDataset
@@ -35,6 +38,16 @@ _FREE_SHARE = 0.9
 
 
 @dataclass(frozen=True)
+class Varied:
+    """Where training pictures are varied: one by one on the `cpu`, or in batches on the `device`."""
+
+    place: str
+    reason: str
+    seconds_per_picture: dict[str, float] | None = None
+    """Of both, where they were measured."""
+
+
+@dataclass(frozen=True)
 class TrainingInput:
     """The data sets of a training, and what was kept of their pictures."""
 
@@ -46,6 +59,17 @@ class TrainingInput:
     """For each split that is kept: pictures, bytes, seconds, and whether it was found or made."""
     folders: tuple[Path, ...] = ()
     """Where it is kept."""
+    varied: Varied = Varied("cpu", "picture by picture")
+    vary: BatchPixels | None = None
+    """What varies batches on the device, where the data set only draws."""
+
+    def varied_on_device(
+        self, image_processor: BaseImageProcessor, augmentation: AugmentationSettings
+    ) -> "TrainingInput":
+        """Returns the same pictures with the same draws, for the device to vary."""
+        facts, plain = processor_facts(image_processor), self.train
+        drawn = ImageClassificationDataset(plain.split, PictureDraws(facts, augmentation), plain.seed, plain.pictures)
+        return dataclasses.replace(self, train=drawn, vary=BatchPixels(facts))
 
     def discard(self) -> None:
         """Removes what is kept; data sets that are read on decode at each visit."""

@@ -24,7 +24,7 @@ class ImageClassificationDataset(Dataset):
         split (`datasets.Dataset`):
             Columns `image` (`datasets.Image(decode=False)`) and `label`.
         transform (`Callable`):
-            Turns an RGB picture into a float tensor of shape `(channels, height, width)`.
+            Turns an RGB picture into a float tensor of shape `(channels, height, width)`, or into a `DrawnPicture`.
         seed (`int`, *optional*):
             Seed of random transforms. The random numbers of a visit then depend on the seed and the visit alone, not
             on workers, processes or what ran before; `None` where the transform draws none.
@@ -35,7 +35,7 @@ class ImageClassificationDataset(Dataset):
     def __init__(
         self,
         split: datasets.Dataset,
-        transform: Callable[[Any], torch.Tensor],
+        transform: Callable[[Any], Any],
         seed: int | None,
         pictures: Callable[[int], Any] | None = None,
     ):
@@ -61,7 +61,7 @@ class ImageClassificationDataset(Dataset):
     def _open(self, row: int) -> Image.Image:
         return to_rgb(self.split[row]["image"])
 
-    def _with_own_randomness(self, picture: Any, visit: int) -> torch.Tensor:
+    def _with_own_randomness(self, picture: Any, visit: int) -> Any:
         # torchvision v2 draws from torch's global generator, and some transforms from Python's. Only the CPU's is
         # seeded: `torch.manual_seed` asks after every kind of device, which takes as long as a resize.
         seed = int(np.random.SeedSequence([self.seed or 0, visit]).generate_state(1, np.uint64)[0])

@@ -1,9 +1,10 @@
-"""The steps that vary a training picture, on arrays of 8-bit pixels.
+"""The steps that vary a training picture, on arrays of 8-bit pixels: what each draws, and what it does then.
 
 Knows crops, mirror images and colours of one picture, and how fast each can be had: torch resizes 8-bit pixels two to
 three times faster than PIL, and brightness, contrast and saturation together are one 3x3 matrix
-(`benchmarks/results/input.md`). Does not know policies (`hf_transfer.data.transforms`). Each picture is varied by
-itself, never a batch in one draw: its random numbers may depend on the visit alone.
+(`benchmarks/results/input.md`). Does not know policies (`hf_transfer.data.transforms`), nor how a whole batch is
+varied by the same draws (`hf_transfer.data.batch_pixels`). Each picture draws for itself, never a batch in one draw:
+its random numbers may depend on the visit alone.
 """
 
 import math
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch.nn.functional import interpolate
+from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from hf_transfer.data.processor_facts import ProcessorFacts
@@ -19,9 +21,12 @@ from hf_transfer.data.processor_facts import ProcessorFacts
 Picture = np.ndarray | Image.Image
 """Pixels of shape `(height, width, 3)`, 8 bits each, or a picture in mode `RGB`."""
 
-_GREY = torch.tensor([0.299, 0.587, 0.114])
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom edge, in pixels."""
+
+GREY = torch.tensor([0.299, 0.587, 0.114])
 """Luma of ITU-R BT.601, as PIL and torchvision have it."""
-_TORCH_MODES = {Image.Resampling.BILINEAR: "bilinear", Image.Resampling.BICUBIC: "bicubic"}
+TORCH_MODES = {Image.Resampling.BILINEAR: "bilinear", Image.Resampling.BICUBIC: "bicubic"}
 _SMALL = 64
 
 
@@ -50,16 +55,16 @@ class FrameCrop:
     def __call__(self, picture: Picture) -> torch.Tensor:
         """Returns 8-bit pixels of shape `(3, height, width)`."""
         pixels = np.array(picture) if isinstance(picture, Image.Image) else picture
-        box = self._box(pixels.shape[1], pixels.shape[0])
-        mode = _TORCH_MODES.get(self.facts.interpolation)
-        # PIL cuts between pixels, torch between whole ones only: that shows where there are few.
-        if mode is None or min(box[2] - box[0], box[3] - box[1]) < _SMALL:
+        box = self.draw(pixels.shape[1], pixels.shape[0])
+        mode = TORCH_MODES.get(self.facts.interpolation)
+        if mode is None or cuts_between_pixels(box):
             return self._resize_with_pil(pixels, box)
         left, top, right, bottom = (round(edge) for edge in box)
         part = torch.from_numpy(pixels[top:bottom, left:right]).permute(2, 0, 1)[None]
         return interpolate(part, (self.facts.height, self.facts.width), mode=mode, antialias=True)[0]
 
-    def _box(self, width: int, height: int) -> tuple[float, float, float, float]:
+    def draw(self, width: int, height: int) -> Box:
+        """Draws the box of a picture of that size."""
         draws = torch.rand(4).tolist()
         shape = self.facts.width / self.facts.height if self.facts.keeps_aspect else width / height
         shape *= math.exp((2 * draws[0] - 1) * math.log(self.ratio))
@@ -70,10 +75,30 @@ class FrameCrop:
         left, top = draws[2] * (width - box_width), draws[3] * (height - box_height)
         return left, top, min(left + box_width, width), min(top + box_height, height)
 
-    def _resize_with_pil(self, pixels: np.ndarray, box: tuple[float, float, float, float]) -> torch.Tensor:
+    def _resize_with_pil(self, pixels: np.ndarray, box: Box) -> torch.Tensor:
         size = (self.facts.width, self.facts.height)
         image = Image.fromarray(pixels).resize(size, self.facts.interpolation, box=box, reducing_gap=3.0)
         return functional.pil_to_tensor(image)
+
+
+def cuts_between_pixels(box: Box) -> bool:
+    """Tells whether a box is too small to be cut at whole pixels, as torch does: PIL cuts between them."""
+    return min(box[2] - box[0], box[3] - box[1]) < _SMALL
+
+
+class Mirror:
+    """Turns left into right, with a probability."""
+
+    def __init__(self, probability: float):
+        self.probability = probability
+
+    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Takes pixels of shape `(3, height, width)`."""
+        return functional.horizontal_flip(pixels) if self.draw() else pixels
+
+    def draw(self) -> bool:
+        """Draws whether a picture is turned."""
+        return bool(torch.rand(1) < self.probability)
 
 
 class ColourJitter:
@@ -94,10 +119,14 @@ class ColourJitter:
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
         """Takes 8-bit pixels of shape `(3, height, width)` and returns floating-point ones from 0 to 255."""
         planes = pixels.float().flatten(1)
-        order = torch.randperm(3).tolist()
-        factors = (1 + self.strength * (2 * torch.rand(3) - 1)).tolist()
+        order, factors = self.draw()
         matrix, shift = self._matrix(planes.mean(1), order, factors)
         return torch.addmm(shift[:, None], matrix, planes).clamp_(0, 255).view(pixels.shape)
+
+    def draw(self) -> tuple[list[int], list[float]]:
+        """Draws the order of brightness (0), contrast (1) and saturation (2), and the factor of each."""
+        order = torch.randperm(3).tolist()
+        return order, (1 + self.strength * (2 * torch.rand(3) - 1)).tolist()
 
     @staticmethod
     def _matrix(mean: torch.Tensor, order: list[int], factors: list[float]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -107,12 +136,24 @@ class ColourJitter:
             if kind == 0:  # brightness: towards black
                 matrix, shift = factor * matrix, factor * shift
             elif kind == 1:  # contrast: towards the mean grey of the picture as it is by now
-                grey = _GREY @ (matrix @ mean + shift)
+                grey = GREY @ (matrix @ mean + shift)
                 matrix, shift = factor * matrix, factor * shift + (1 - factor) * grey
             else:  # saturation: towards each pixel's own grey
-                blend = factor * torch.eye(3) + (1 - factor) * _GREY.expand(3, 3)
+                blend = factor * torch.eye(3) + (1 - factor) * GREY.expand(3, 3)
                 matrix, shift = blend @ matrix, blend @ shift
         return matrix, shift
+
+
+class Erasing(v2.RandomErasing):
+    """Blanks a random box of a picture, with a probability."""
+
+    def draw(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """Draws the box (left, top, right, bottom) of a picture of that size; an empty one where nothing is blank."""
+        blank = self(torch.ones(1, height, width))[0] == 0
+        rows, columns = blank.any(1).nonzero(), blank.any(0).nonzero()
+        if len(rows) == 0:
+            return 0, 0, 0, 0
+        return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 class PixelMap:

@@ -8,15 +8,15 @@ processor does is measured in `hf_transfer.data.processor_facts`; mixing of pict
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional
 from transformers import BaseImageProcessor
 
-from hf_transfer.data.pixel_steps import ColourJitter, FrameCrop, Picture, PixelMap
-from hf_transfer.data.processor_facts import processor_facts
+from hf_transfer.data.pixel_steps import ColourJitter, Erasing, FrameCrop, Mirror, Picture, PixelMap
+from hf_transfer.data.processor_facts import ProcessorFacts, processor_facts
 from hf_transfer.errors import UserError
 
 Transform = Callable[[Picture], torch.Tensor]
@@ -143,9 +143,10 @@ def build_train_transform(image_processor: BaseImageProcessor, settings: Augment
         return build_eval_transform(image_processor)
     facts = processor_facts(image_processor)
     interpolation = InterpolationMode(facts.interpolation.name.lower())
-    steps: list[Callable] = [FrameCrop(facts, settings.crop_scale, settings.crop_ratio)]
-    if settings.flip > 0:
-        steps.append(v2.RandomHorizontalFlip(settings.flip))
+    own = own_steps(facts, settings)
+    steps: list[Callable] = [own.crop]
+    if own.mirror is not None:
+        steps.append(own.mirror)
     if settings.auto_augment != "none" or settings.rotation > 0:
         steps.append(functional.to_pil_image)  # these are several times faster on pictures than on tensors
         if settings.auto_augment != "none":
@@ -154,12 +155,31 @@ def build_train_transform(image_processor: BaseImageProcessor, settings: Augment
             fill = list(facts.neutral_colour)
             steps.append(v2.RandomRotation(settings.rotation, InterpolationMode.BILINEAR, fill=fill))
         steps.append(functional.pil_to_tensor)
-    if settings.colour_jitter > 0:
-        steps.append(ColourJitter(settings.colour_jitter))
+    if own.jitter is not None:
+        steps.append(own.jitter)
     steps.append(PixelMap(facts))
-    if settings.random_erasing > 0:
-        steps.append(v2.RandomErasing(settings.random_erasing))
+    if own.erasing is not None:
+        steps.append(own.erasing)
     return v2.Compose(steps)
+
+
+class OwnSteps(NamedTuple):
+    """The steps of a policy that draw, in the order in which they do, but for what works on PIL's pictures."""
+
+    crop: FrameCrop
+    mirror: Mirror | None
+    jitter: ColourJitter | None
+    erasing: Erasing | None
+
+
+def own_steps(facts: ProcessorFacts, settings: AugmentationSettings) -> OwnSteps:
+    """Returns the steps of a policy, whether they are taken here or on a device; `None` for those it does without."""
+    return OwnSteps(
+        FrameCrop(facts, settings.crop_scale, settings.crop_ratio),
+        Mirror(settings.flip) if settings.flip > 0 else None,
+        ColourJitter(settings.colour_jitter) if settings.colour_jitter > 0 else None,
+        Erasing(settings.random_erasing) if settings.random_erasing > 0 else None,
+    )
 
 
 def _auto_augment(name: str, interpolation: InterpolationMode, fill: tuple[int, int, int]) -> Callable:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
+from hf_transfer.data.drawn_pictures import collate_pixels
 from hf_transfer.data.image_dataset import ImageClassificationDataset
 
 NO_ROW = -1
@@ -58,15 +59,15 @@ class VisitedImages(Dataset):
         return {"labels": label, f"{self.split_name}_visits": visit, "rows": NO_ROW}
 
 
-def collate_visits(items: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-    """Stacks labels, visits and rows, and pixels of shape `(batch_size, channels, height, width)` where all have them.
+def collate_visits(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Stacks labels, visits and rows, and what shows the pictures where all have pixels.
 
     `rows` says which picture and view the pixels show; without pixels it holds `NO_ROW`.
     """
     names = ["labels", "rows", *(name for name in items[0] if name.endswith("_visits"))]
-    batch = {name: torch.tensor([item[name] for item in items], dtype=torch.int64) for name in names}
+    batch: dict[str, Any] = {name: torch.tensor([item[name] for item in items], dtype=torch.int64) for name in names}
     if all("pixel_values" in item for item in items):
-        batch["pixel_values"] = torch.stack([item["pixel_values"] for item in items])
+        batch |= collate_pixels([item["pixel_values"] for item in items])
     else:
         batch["rows"].fill_(NO_ROW)
     return batch

@@ -191,8 +191,9 @@ def _hardware_defaults(given: dict[str, Any]) -> dict[str, Any]:
         return on_cpu
     workers = given.get("dataloader_num_workers", min(8, _cores_per_process()))
     values: dict[str, Any] = {"dataloader_num_workers": workers, "dataloader_persistent_workers": int(workers) > 0}
-    # A batch in pinned memory (Trainer's default) is copied while the GPU computes, unless the copy is waited for.
-    values["accelerator_config"] = {"non_blocking": True}
+    if given.get("dataloader_pin_memory", True):
+        # Trainer pins memory, which only pays where the copy does not wait; torch makes two batches a worker ahead.
+        values["accelerator_config"] = {"non_blocking": True}
     if not _precision_is_given(given):
         values["bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"] = True
     if torch.cuda.get_device_capability() >= (8, 0):

@@ -70,7 +70,7 @@ def attach_cache(
         folder=cache_folder(config.cache_dir) / "features",
         limit=limit,
         keep=config.keep_cache,
-        pixels=_pixel_facts(data, checkpoint, augmentation, trainer.args),
+        pixels=_pixel_facts(data, checkpoint, augmentation, trainer.args, "cpu" if trainer.vary is None else "device"),
     )
     cache = PrefixCache(trainer, settings, splits)
     if choice is not None and choice.solver == "lbfgs":
@@ -111,7 +111,7 @@ def _views(config: FinetuneConfig, augmentation: AugmentationSettings) -> int:
 
 
 def _pixel_facts(
-    data: ImageData, checkpoint: Checkpoint, augmentation: AugmentationSettings, args: TrainingArguments
+    data: ImageData, checkpoint: Checkpoint, augmentation: AugmentationSettings, args: TrainingArguments, place: str
 ) -> Mapping[str, Any]:
     """Returns, by split, everything that pixels follow from."""
     common = {
@@ -119,7 +119,7 @@ def _pixel_facts(
         "format": FORMAT,
         "versions": [__version__, torchvision.__version__, PIL.__version__],
     }
-    drawn = {"augmentation": dataclasses.asdict(augmentation), "seed": args.seed}
+    drawn = {"augmentation": dataclasses.asdict(augmentation), "seed": args.seed, "varied on": place}
     return {
         "train": common | drawn | {"pictures": _digest(data, "train")},
         "validation": common | {"pictures": _digest(data, "validation")},

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Trainer, TrainerCallback, TrainerState
+from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from hf_transfer.atomic import write_atomically
+from hf_transfer.config import asks_to_resume
 from hf_transfer.errors import UserError
 
 CONTENTS_FILE = "contents.json"
@@ -79,6 +80,41 @@ def find_checkpoint(output_dir: Path) -> FoundCheckpoint:
     return FoundCheckpoint(None, tuple(notes))
 
 
+def checkpoint_to_continue(args: TrainingArguments) -> FoundCheckpoint:
+    """Finds the checkpoint that the user wants to continue from.
+
+    Returns:
+        [`FoundCheckpoint`]: a folder that is whole, `None` to begin at the beginning.
+
+    Raises:
+        UserError: if there is no such checkpoint, or it is not whole.
+    """
+    given = args.resume_from_checkpoint
+    word = str(given).lower()
+    if given is None or not asks_to_resume(given):
+        return FoundCheckpoint(None, ())
+    if word in ("true", "yes", "last", "auto"):
+        found = find_checkpoint(Path(str(args.output_dir)))
+        if found.folder is None and word != "auto":
+            nothing = f"--resume_from_checkpoint {given}: {args.output_dir} holds no checkpoint that is whole."
+            raise UserError(
+                " ".join([nothing, *found.notes]),
+                hint="leave --resume_from_checkpoint out to start from the beginning, or `auto` to start where there "
+                "is none",
+            )
+        return found
+    if not Path(given).is_dir():
+        raise UserError(
+            f"--resume_from_checkpoint {given}: there is no such folder.", allowed="a folder, `last`, or `auto`"
+        )
+    if not is_whole(Path(given)):
+        raise UserError(
+            f"--resume_from_checkpoint {given} was cut off while it was written, or has lost files since.",
+            hint="--resume_from_checkpoint last takes the last one that is whole",
+        )
+    return FoundCheckpoint(Path(given), ())
+
+
 def refuse_weights_only(folder: Path) -> None:
     """Raises for a checkpoint without the optimizer's state, as `--save_only_model` leaves it."""
     if not any(folder.glob("optimizer*")) and not any(folder.glob("global_step*")):
@@ -102,6 +138,12 @@ def write_identity(folder: Path, identity: Mapping[str, Any]) -> None:
     _write_json(folder / RUN_FILE, identity)
 
 
+def recorded_identity(folder: Path) -> dict[str, Any]:
+    """Returns which run a checkpoint says it belongs to; nothing where it does not say."""
+    path = folder / RUN_FILE
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
 def check_identity(folder: Path, identity: Mapping[str, Any]) -> None:
     """Refuses a checkpoint of another run.
 
@@ -114,13 +156,12 @@ def check_identity(folder: Path, identity: Mapping[str, Any]) -> None:
     Raises:
         UserError: with everything that differs, what it was and what it is.
     """
-    path = folder / RUN_FILE
-    if not path.is_file():
+    before = recorded_identity(folder)
+    if not before:
         raise UserError(
             f"{folder} does not say which run it belongs to ({RUN_FILE} is missing), so it cannot be continued.",
             "a checkpoint written by this version of hf_transfer",
         )
-    before = json.loads(path.read_text(encoding="utf-8"))
     now = json.loads(json.dumps(identity))
     changed = [name for name in now if before.get(name) != now[name]]
     if changed:

@@ -9,6 +9,7 @@ from typing import Any
 from transformers import TrainingArguments
 
 from hf_transfer.config import FinetuneConfig
+from hf_transfer.data.decode_once import TrainingInput
 from hf_transfer.data.image_data import ImageData
 from hf_transfer.data.transforms import AugmentationSettings
 from hf_transfer.models.checkpoint import Checkpoint
@@ -18,6 +19,9 @@ from hf_transfer.training.layer_decay import plan_layer_decay
 from hf_transfer.training.rates import LearningRates
 from hf_transfer.training.resume_record import trajectory_settings
 from hf_transfer.training.strategies import Unfreezing
+
+VARIED_ON = "varied on"
+"""Where pictures are varied moves them by a level here and there. A resumed run takes this from its checkpoint."""
 
 _UNFREEZING_OPTIONS = ("train_last", "unfreeze_every", "unfreeze_at", "unfreeze_on_plateau", "probe")
 
@@ -29,6 +33,7 @@ def run_identity(
     args: TrainingArguments,
     rates: LearningRates,
     augmentation: AugmentationSettings,
+    pictures: TrainingInput,
 ) -> dict[str, Any]:
     """Returns what must be the same when a run is continued; how long it takes may change."""
     return {
@@ -38,6 +43,7 @@ def run_identity(
         "data": data.fingerprint,
         "labels": list(data.label_names),
         "augmentation": dataclasses.asdict(augmentation),
+        VARIED_ON: pictures.varied.place,
         "learning rates": [rates.backbone, rates.head],
     }
 

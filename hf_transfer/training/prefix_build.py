@@ -7,15 +7,17 @@ Knows models, pixels, files and processes. Does not know which phases there are 
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import send_to_device
 from torch.utils.data import DataLoader, Dataset
 
 from hf_transfer.cache_folder import lock_of, make_room, shown_size
+from hf_transfer.data.drawn_pictures import DrawnPicture, collate_pixels
 from hf_transfer.data.visits import VisitedImages
 from hf_transfer.training.prefix_cost import measure_costs
 from hf_transfer.training.prefix_cut import PrefixCut
@@ -75,9 +77,13 @@ class _Rows(Dataset):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, position: int) -> tuple[int, torch.Tensor]:
+    def __getitem__(self, position: int) -> tuple[int, torch.Tensor | DrawnPicture]:
         row = self.rows[position]
         return row, self.visited.pictures[row]["pixel_values"]
+
+
+def _collate_rows(items: Sequence[tuple[int, torch.Tensor | DrawnPicture]]) -> tuple[torch.Tensor, dict[str, Any]]:
+    return torch.tensor([row for row, _ in items]), collate_pixels([pixels for _, pixels in items])
 
 
 class PrefixBuilder:
@@ -101,14 +107,17 @@ class PrefixBuilder:
         """Returns feature maps and pictures in the memory layout of the training."""
         return values.contiguous(memory_format=self.trainer.memory_format) if values.dim() == 4 else values
 
+    def pixels(self, batch: Mapping[str, Any]) -> torch.Tensor:
+        """Returns the pixels of what `collate_pixels` made, on the device, as a training step sees them."""
+        return self.trainer.pixels(send_to_device(batch, self.trainer.args.device, non_blocking=True))
+
     def measured_costs(self) -> Costs:
         """Measures what a look at a picture costs, by the layers that it is spared."""
         args, visited = self.trainer.args, self.splits["train"]
         count = min(args.per_device_train_batch_size, len(visited.pictures))
 
         def pictures() -> torch.Tensor:
-            pixels = torch.stack([visited.pictures[row]["pixel_values"] for row in range(count)])
-            return self.laid_out(pixels.to(args.device))
+            return self.pixels(collate_pixels([visited.pictures[row]["pixel_values"] for row in range(count)]))
 
         return measure_costs(self._model(), self.trainer.groups, pictures, args.dataloader_num_workers)
 
@@ -144,8 +153,7 @@ class PrefixBuilder:
     def _some_pictures(self) -> torch.Tensor:
         pictures = self.splits["validation"].pictures
         count = min(_CHECKED_PICTURES, len(pictures))
-        pixels = torch.stack([pictures[number]["pixel_values"] for number in range(count)])
-        return self.laid_out(pixels.to(self.trainer.args.device))
+        return self.pixels(collate_pixels([pictures[number]["pixel_values"] for number in range(count)]))
 
     def _key(self, cut: PrefixCut, split: str, rows: int) -> str:
         """Returns a name that is the same where, and only where, the rows would be the same."""
@@ -204,13 +212,15 @@ class PrefixBuilder:
             _Rows(self.splits[split], mine),
             batch_size=args.per_device_eval_batch_size,
             num_workers=args.dataloader_num_workers,
+            collate_fn=_collate_rows,
+            pin_memory=args.dataloader_pin_memory and args.device.type == "cuda",
             # A generator of its own: the order of the training's random numbers must not depend on the cache.
             generator=torch.Generator(),
         )
         was_training = cut.model.training
         cut.model.eval()
-        for numbers, pixels in loader:
-            store.write(numbers, cut.collect(self.laid_out(pixels.to(args.device))))
+        for numbers, batch in loader:
+            store.write(numbers, cut.collect(self.pixels(batch)))
         cut.model.train(was_training)
 
     def _hold_on_device(self, stores: Mapping[str, PrefixStore], needed: int) -> None:

@@ -26,6 +26,7 @@ from accelerate.utils import broadcast_object_list
 from transformers import IntervalStrategy, TrainerCallback
 
 from hf_transfer.cache_folder import shown_size
+from hf_transfer.data.drawn_pictures import collate_pixels
 from hf_transfer.data.visits import VisitedImages
 from hf_transfer.errors import UserError
 from hf_transfer.training.prefix_build import CachedPrefix, CacheSettings, PrefixBuilder
@@ -125,8 +126,7 @@ class PrefixCache(TrainerCallback):
         if given is not None and (not self._was_cached or torch.equal(inputs["rows"], rows)):
             return given
         pictures = self.splits[split].pictures
-        pixels = torch.stack([pictures[row]["pixel_values"] for row in rows.tolist()])
-        return self._builder.laid_out(pixels.to(self.trainer.args.device))
+        return self._builder.pixels(collate_pixels([pictures[row]["pixel_values"] for row in rows.tolist()]))
 
     # Phases
 

@@ -17,7 +17,7 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from hf_transfer.config import FinetuneConfig, asks_to_resume
+from hf_transfer.config import FinetuneConfig
 from hf_transfer.data.decode_once import TrainingInput
 from hf_transfer.data.image_data import ImageData
 from hf_transfer.data.mixing import MixingCollator, collate_images
@@ -32,8 +32,7 @@ from hf_transfer.training.callbacks import EvaluationLineCallback, FiniteLossCal
 from hf_transfer.training.checkpoints import (
     RunningLossCallback,
     check_identity,
-    find_checkpoint,
-    is_whole,
+    checkpoint_to_continue,
     stopped_early,
 )
 from hf_transfer.training.forgetting import ForgettingCallback, remedies
@@ -119,7 +118,8 @@ def build_trainer(
         channels_last=wants_channels_last(config, checkpoint.model),
         average=None if config.ema is None else WeightAverage(checkpoint.model, config.ema),
         train_collator=_mixing_collator(augmentation, len(data.label_names), args.seed),
-        run_identity=run_identity(config, data, checkpoint, args, rates, augmentation),
+        vary=pictures.vary,
+        run_identity=run_identity(config, data, checkpoint, args, rates, augmentation, pictures),
     )
     attach_cache(trainer, config, data, checkpoint, augmentation)
     wait = trainer.data_wait
@@ -146,7 +146,11 @@ def train(trainer: TransferTrainer, args: TrainingArguments, find_batch_size: bo
         Preempted: if SIGTERM stopped it; everything is saved then.
         UserError: if the checkpoint to continue from is damaged or belongs to another run.
     """
-    resume = _resume_folder(args)
+    found = checkpoint_to_continue(args)
+    resume = found.folder
+    if args.should_save:
+        for note in found.notes:
+            print(f"note: {note}", flush=True)
     preemption = PreemptionCallback(trainer)
     trainer.add_callback(preemption)
     if resume is not None:
@@ -263,33 +267,3 @@ def _mixing_collator(augmentation: AugmentationSettings, num_classes: int, seed:
     if augmentation.mixup == 0 and augmentation.cutmix == 0:
         return None
     return MixingCollator(num_classes, augmentation.mixup, augmentation.cutmix, seed=seed)
-
-
-def _resume_folder(args: TrainingArguments) -> Path | None:
-    """Returns the checkpoint to continue from, which is whole; `None` to begin at the beginning."""
-    given = args.resume_from_checkpoint
-    word = str(given).lower()
-    if given is None or not asks_to_resume(given):
-        return None
-    if word in ("true", "yes", "last", "auto"):
-        found = find_checkpoint(Path(str(args.output_dir)))
-        if args.should_save:
-            for note in found.notes:
-                print(f"note: {note}", flush=True)
-        if found.folder is None and word != "auto":
-            raise UserError(
-                f"--resume_from_checkpoint {given}: {args.output_dir} holds no checkpoint that is whole.",
-                hint="leave --resume_from_checkpoint out to start from the beginning, or `auto` to start where there "
-                "is none",
-            )
-        return found.folder
-    if not Path(given).is_dir():
-        raise UserError(
-            f"--resume_from_checkpoint {given}: there is no such folder.", allowed="a folder, `last`, or `auto`"
-        )
-    if not is_whole(Path(given)):
-        raise UserError(
-            f"--resume_from_checkpoint {given} was cut off while it was written, or has lost files since.",
-            hint="--resume_from_checkpoint last takes the last one that is whole",
-        )
-    return Path(given)

@@ -2,7 +2,8 @@
 
 Knows which Trainer hook each concern hangs on. Each concern itself lives next door: the loss in `loss`, optimizer
 groups in `parameter_groups`, what learns when in `strategies` and `schedule`, thawing in `unfreezing`, strict
-reloading in `weights`, the order of the images in `hf_transfer.data.sampling`. Trainer's loop is used as it is.
+reloading in `weights`, pixels in `picture_trainer`, the order of the images in `hf_transfer.data.sampling`. Trainer's
+loop is used as it is.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -16,6 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel, SchedulerType
 from transformers.trainer_optimizer import is_optimizer_factory
 
+from hf_transfer.data.batch_pixels import BatchPixels
 from hf_transfer.data.image_dataset import ImageClassificationDataset
 from hf_transfer.data.sampling import WholeBatchSampler
 from hf_transfer.data.visits import VisitedImages
@@ -28,8 +30,8 @@ from hf_transfer.training.head_choice import HeadChoice
 from hf_transfer.training.limits import refuse_unsupported
 from hf_transfer.training.loss import classification_loss
 from hf_transfer.training.parameter_groups import NO_DECAY_SUFFIX, build_parameter_groups
+from hf_transfer.training.picture_trainer import PictureTrainer
 from hf_transfer.training.prefix_cache import PrefixCache
-from hf_transfer.training.resumable import ResumableTrainer
 from hf_transfer.training.schedule import SHAPES
 from hf_transfer.training.solved_start import SolvedHeadCallback
 from hf_transfer.training.strategies import RunLength, Unfreezing
@@ -41,7 +43,7 @@ from hf_transfer.training.weights import reload_weights
 _BRING_OWN_PARAMETERS = {"params", "model", "optimizer_dict"}
 
 
-class TransferTrainer(ResumableTrainer):
+class TransferTrainer(PictureTrainer):
     """Fine-tunes an image classifier: group by group, each at a rate of its own.
 
     Args:
@@ -63,6 +65,8 @@ class TransferTrainer(ResumableTrainer):
             Whether images and kernels are laid out channels-last in memory.
         train_collator (`Callable`, *optional*):
             Collator of training batches, such as one that mixes images; `data_collator` when left out.
+        vary (`BatchPixels`, *optional*):
+            Varies batches on the device, where the training data set only draws.
         average (`WeightAverage`, *optional*):
             Average of the weights that is evaluated and kept in their place.
         run_identity (`Mapping[str, Any]`, *optional*):
@@ -80,6 +84,7 @@ class TransferTrainer(ResumableTrainer):
         class_weights: torch.Tensor | None = None,
         channels_last: bool = False,
         train_collator: Callable | None = None,
+        vary: BatchPixels | None = None,
         average: WeightAverage | None = None,
         run_identity: Mapping[str, Any] | None = None,
         **kwargs: Any,
@@ -91,6 +96,7 @@ class TransferTrainer(ResumableTrainer):
         self.lr_head = lr_head
         self.class_weights = class_weights
         self.train_collator = train_collator
+        self.vary = vary
         self.average = average
         self.run_identity = dict(run_identity or {})
         self.choices = {}
@@ -133,24 +139,9 @@ class TransferTrainer(ResumableTrainer):
         kwargs["train_dataloader"].set_epoch(kwargs["epoch"])
         super()._run_epoch(*args, **kwargs)
 
-    def get_train_dataloader(self):
-        """Builds the training loader with `train_collator`; Trainer knows one collator for training and evaluation."""
-        evaluation_collator = self.data_collator
-        self.data_collator = self.train_collator or evaluation_collator
-        try:
-            return super().get_train_dataloader()
-        finally:
-            self.data_collator = evaluation_collator
-
     def get_batch_samples(self, *args: Any, **kwargs: Any):
         with self.data_wait.fetching():
             return super().get_batch_samples(*args, **kwargs)
-
-    def _prepare_inputs(self, inputs):
-        inputs = super()._prepare_inputs(inputs)
-        if "pixel_values" in inputs:
-            inputs["pixel_values"] = inputs["pixel_values"].contiguous(memory_format=self.memory_format)
-        return inputs
 
     # Loss
 
@@ -190,10 +181,6 @@ class TransferTrainer(ResumableTrainer):
         if self.prefix is not None:
             return self.prefix.forward(model, inputs)
         return model(pixel_values=inputs["pixel_values"]).logits
-
-    def floating_point_ops(self, inputs: dict[str, torch.Tensor | Any]) -> int:
-        """Counts nothing for a batch without pixels, whose frozen layers do not run."""
-        return super().floating_point_ops(inputs) if "pixel_values" in inputs else 0
 
     def evaluation_loop(self, *args: Any, **kwargs: Any):
         """Evaluates the averaged weights where there are such."""

@@ -29,7 +29,7 @@ def test_a_crop_is_pils_to_two_levels(facts, size: tuple[int, int]):
         torch.manual_seed(seed)
         found = crop(image)
         torch.manual_seed(seed)
-        box = crop._box(*size)
+        box = crop.draw(*size)
         # torch sees nothing beyond the box, PIL does.
         part = image if facts is LANCZOS else image.crop([round(edge) for edge in box])
         inside = box if facts is LANCZOS else None
@@ -47,7 +47,7 @@ def test_small_pictures_are_cut_between_pixels():
     torch.manual_seed(4)
     found = crop(image)
     torch.manual_seed(4)
-    expected = image.resize((224, 224), Image.Resampling.BILINEAR, box=crop._box(20, 20), reducing_gap=3.0)
+    expected = image.resize((224, 224), Image.Resampling.BILINEAR, box=crop.draw(20, 20), reducing_gap=3.0)
     assert torch.equal(found, functional.pil_to_tensor(expected))
 
 

@@ -75,3 +75,16 @@ def test_bf16_on_a_processor_that_has_it(avx512_bf16: bool, amx: bool, monkeypat
 def test_recomputing_has_another_name_in_older_transformers(name: str):
     assert recomputes_activations(types.SimpleNamespace(**{name: True}))
     assert not recomputes_activations(types.SimpleNamespace(**{name: False}))
+
+
+def test_a_gpu_is_fed_without_waiting(monkeypatch: pytest.MonkeyPatch):
+    """Workers that stay, pinned memory (Trainer's own default) and copies that do not wait for each other."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **kwargs: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    planned = planned_arguments(FinetuneConfig(model="m", dataset="d"))
+    assert planned["dataloader_persistent_workers"] is (planned["dataloader_num_workers"] > 0) is True
+    assert planned["accelerator_config"] == {"non_blocking": True}
+    assert "dataloader_pin_memory" not in planned
+    unpinned = FinetuneConfig(model="m", dataset="d", training={"dataloader_pin_memory": False})
+    assert "accelerator_config" not in planned_arguments(unpinned)

@@ -14,7 +14,7 @@ BY_OUTCOME = {
     *("model", "model_revision", "dataset", "dataset_config", "dataset_revision", "image_column", "label_column"),
     *("train_split", "validation_split", "test_split", "validation_fraction", "test_fraction"),
     *("max_train_samples", "images_per_class", "lr_backbone", "lr_head"),
-    *("augmentation", "auto_augment", "random_erasing", "mixup", "cutmix"),
+    *("augmentation", "auto_augment", "random_erasing", "mixup", "cutmix", "augment_on"),
 }
 # Without influence on the trajectory, but for the last bit; WiSE-FT begins where it ends.
 FREE = {"channels_last", "wise_ft", "metrics", "overwrite_output_dir", "debug", "training", "recipe", "command"}

@@ -1,7 +1,8 @@
 """A tiny training that can be cut into micro-batches and processes in any way, and run in a process of its own.
 
 `python -m tests.training.tiny_run OUT.safetensors PER_DEVICE_BATCH ACCUMULATION FAMILY...` writes the trained weights
-of every family to one file; under `accelerate launch` the main process writes them.
+of every family to one file; under `accelerate launch` the main process writes them. With `TEST_VARIED_ON=device` in
+the environment batches are varied on the device.
 """
 
 import io
@@ -17,6 +18,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from transformers import PreTrainedModel, TrainingArguments, set_seed
 
+from hf_transfer.data.decode_once import EACH_VISIT, TrainingInput
 from hf_transfer.data.image_dataset import ImageClassificationDataset
 from hf_transfer.data.mixing import collate_images
 from hf_transfer.data.transforms import POLICIES, build_eval_transform, build_train_transform
@@ -86,15 +88,25 @@ def tiny_trainer(
         "disable_tqdm": True,
         "save_strategy": "no",
     }
+    varied_on = settings.pop("varied_on", os.environ.get("TEST_VARIED_ON", "cpu"))
     processor = settings.pop("processor", None) or tiny_image_processor(model_type)
+    pictures = TrainingInput(
+        ImageClassificationDataset(
+            tiny_split(split_size), build_train_transform(processor, POLICIES["light"]), seed=7
+        ),
+        ImageClassificationDataset(tiny_split(9, seed=1), build_eval_transform(processor), seed=None),
+        EACH_VISIT,
+        "",
+    )
+    if varied_on == "device":
+        pictures = pictures.varied_on_device(processor, POLICIES["light"])
     return TransferTrainer(
         model=model,
         args=TrainingArguments(output_dir=str(output_dir), **(defaults | settings)),
         data_collator=collate_images,
-        train_dataset=ImageClassificationDataset(
-            tiny_split(split_size), build_train_transform(processor, POLICIES["light"]), seed=7
-        ),
-        eval_dataset=ImageClassificationDataset(tiny_split(9, seed=1), build_eval_transform(processor), seed=None),
+        train_dataset=pictures.train,
+        eval_dataset=pictures.validation,
+        vary=pictures.vary,
         processing_class=processor,
         **own,
     )

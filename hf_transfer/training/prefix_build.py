@@ -26,7 +26,8 @@ from hf_transfer.training.prefix_search import find_cut
 from hf_transfer.training.prefix_store import (
     PrefixStore,
     is_sealed,
-    make_room_on_disk,
+    make_files,
+    memory_folder,
     partial_folder,
     seal_store,
     size_of_store,
@@ -139,13 +140,28 @@ class PrefixBuilder:
             return f"{shown_size(needed)} would be kept, --cache_limit is {shown_size(self.settings.limit)}"
         stores = {}
         for split, rows in sizes.items():
-            folder = self.settings.folder / self._key(cut, split, rows)
-            problem = self._have(cut, split, rows, folder)
-            if problem is not None:
-                return problem
-            stores[split] = PrefixStore(folder, cut.inlets, rows)
+            found = self._store(cut, split, rows)
+            if isinstance(found, str):
+                return found
+            stores[split] = found
         self._hold_on_device(stores, needed)
         return CachedPrefix(cut, stores)
+
+    def _store(self, cut: PrefixCut, split: str, rows: int) -> PrefixStore | str:
+        """Opens or builds a store: on the disk, or in memory where the disk has no room for it."""
+        name = self._key(cut, split, rows)
+        problem = self._have(cut, split, rows, self.settings.folder / name)
+        if problem is None:
+            return PrefixStore(self.settings.folder / name, cut.inlets, rows)
+        memory = memory_folder()
+        if memory is None or self._have(cut, split, rows, memory / name) is not None:
+            return problem
+        store = PrefixStore(memory / name, cut.inlets, rows)
+        # Once all processes have it open its name can go: whatever becomes of them, no memory stays taken.
+        self.trainer.accelerator.wait_for_everyone()
+        if self.trainer.accelerator.is_main_process:
+            shutil.rmtree(store.folder)
+        return store
 
     def _model(self) -> torch.nn.Module:
         return self.trainer.accelerator.unwrap_model(self.trainer.model_wrapped, keep_torch_compile=False)
@@ -187,7 +203,7 @@ class PrefixBuilder:
                 shutil.rmtree(folder, ignore_errors=True)
                 try:
                     make_room(folder.parent, size_of_store(cut.inlets, rows), self.settings.limit)
-                    make_room_on_disk(folder, cut.inlets, rows)
+                    make_files(folder, cut.inlets, rows)
                 except OSError as error:
                     problem = f"{folder.parent} has no room for it ({error.strerror})"
             accelerator.wait_for_everyone()

@@ -56,6 +56,7 @@ class PrefixCache(TrainerCallback):
         self._builder = PrefixBuilder(trainer, settings, splits)
         self.facts: list[dict[str, Any]] = []
         self._phase: Phase | None = None
+        self._stretch: Stretch | None = None
         self._views: int | None = None
         self._cached: CachedPrefix | None = None
         self._at_head: CachedPrefix | None = None
@@ -144,7 +145,7 @@ class PrefixCache(TrainerCallback):
         return next((phase for phase in phases if step < phase.end), phases[-1])
 
     def _enter(self, phase: Phase) -> None:
-        self._phase = phase
+        before, self._phase = self._cached, phase
         self._cached, self._at_head = self._at_head, None
         if self._cached is not None:
             self._views = self.settings.views
@@ -153,24 +154,32 @@ class PrefixCache(TrainerCallback):
             return
         against = self._reason_against(phase)
         self._views = None if against else self.settings.views
-        stretch = None
         if against is None:
             self._was_cached = True
             stretch = self._stretch_of(phase)
-            against = None if stretch.boundary is not None else "computing them once would take longer"
-        if stretch is not None and stretch.boundary is not None:
-            started = time.perf_counter()
-            found = self._builder.open_or_build(stretch.boundary)
-            if isinstance(found, str):
-                against = found
+            if stretch.boundary is None:
+                against = "computing them once would take longer"
+            elif before is not None and stretch == self._stretch:
+                self._cached = before
+                self._say("cache: as before", self.facts[-1] | {"from_step": phase.start, "seconds": 0.0})
             else:
-                self._cached = found
-                self._note(phase.start, found, time.perf_counter() - started)
+                against = self._open(phase, stretch)
         if against is not None:
             if self.settings.mode == "on" and phase.lowest_open > 0:
                 raise UserError(f"--cache on: {against}.", hint="--cache auto runs without a cache where it has to")
             self._say(f"no cache: {against}", {"from_step": phase.start, "cached": False, "reason": against})
         self._show()
+
+    def _open(self, phase: Phase, stretch: Stretch) -> str | None:
+        """Opens or builds what a stretch runs on; a string says why it cannot be had."""
+        assert stretch.boundary is not None
+        started = time.perf_counter()
+        found = self._builder.open_or_build(stretch.boundary)
+        if isinstance(found, str):
+            return found
+        self._cached, self._stretch = found, stretch
+        self._note(phase.start, found, time.perf_counter() - started)
+        return None
 
     def _show(self) -> None:
         self.splits["train"].show(pixels=self._cached is None, views=self._views)

@@ -7,6 +7,7 @@ before anything is computed, so that a full disk is noticed then and not in the 
 Knows files. Does not know networks (`hf_transfer.training.prefix_cut`) or what a row means.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -14,10 +15,16 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
 import torch
 
 from hf_transfer.cache_folder import PARTIAL, SEAL, mark_used
 from hf_transfer.training.prefix_cut import Inlet
+
+MEMORY = Path("/dev/shm")
+"""Linux's file system in memory."""
+_SPARE = 2
+"""Times its size that has to be free for a store in memory: the training needs some as well."""
 
 
 class PrefixStore:
@@ -75,15 +82,28 @@ def partial_folder(folder: Path) -> Path:
     return folder.with_name(folder.name + PARTIAL)
 
 
-def make_room_on_disk(folder: Path, inlets: Sequence[Inlet], rows: int) -> None:
+def memory_folder() -> Path | None:
+    """Returns a folder of this user alone whose files lie in memory; `None` where there is no place for one."""
+    folder = MEMORY / f"hf_transfer-{os.getuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError:
+        return None
+    # Anybody may make a folder of that name first.
+    return folder if folder.stat().st_uid == os.getuid() else None
+
+
+def make_files(folder: Path, inlets: Sequence[Inlet], rows: int) -> None:
     """Makes the files of a store that is yet to be filled.
 
     Raises:
-        OSError: if the disk has no room for them; nothing is left then.
+        OSError: if there is no room for them; nothing is left then.
     """
     partial = partial_folder(folder)
     shutil.rmtree(partial, ignore_errors=True)
     try:
+        if folder.is_relative_to(MEMORY) and psutil.virtual_memory().available < _SPARE * size_of_store(inlets, rows):
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
         partial.mkdir(parents=True)
         for number, inlet in enumerate(inlets):
             with _file(partial, number).open("wb") as file:

@@ -14,6 +14,8 @@ from safetensors.torch import load_file
 
 from hf_transfer.cache_folder import SEAL
 from hf_transfer.errors import UserError
+from hf_transfer.training import prefix_store
+from hf_transfer.training.prefix_cut import Inlet
 from hf_transfer.training.strategies import Unfreezing
 from tests.training.cached_run import cached_trainer, weights_of
 from tests.training.test_prefix_cut import BUILDABLE
@@ -143,6 +145,48 @@ def test_a_full_disk_is_a_reason_and_no_failure(tmp_path: Path, monkeypatch: pyt
         trained("vit", tmp_path, "on")
 
 
+def test_memory_stands_in_for_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What lies in memory has no name once it is open, so that nothing of it stays there, whatever ends the run."""
+    on_disk, _ = trained("vit", tmp_path)
+    allocate, asked = os.posix_fallocate, []
+
+    def no_room_below(descriptor: int, *rest):
+        place = os.readlink(f"/proc/self/fd/{descriptor}")
+        asked.append(place)
+        if place.startswith(str(tmp_path)):
+            raise OSError(28, "No space left on device")
+        allocate(descriptor, *rest)
+
+    monkeypatch.setattr(os, "posix_fallocate", no_room_below)
+    shutil.rmtree(tmp_path / "cache")
+    in_memory, facts = trained("vit", tmp_path)
+    memory = prefix_store.memory_folder()
+    assert memory is not None
+    assert facts[0]["cached"]
+    assert any(place.startswith(str(memory)) for place in asked)
+    assert not [path for path in memory.iterdir() if path.is_dir()]
+    assert all(torch.equal(on_disk[name], in_memory[name]) for name in on_disk)
+
+
+def test_no_memory_is_taken_that_the_training_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    inlet = Inlet("head", 0, 0, (10,), torch.float32)
+    memory = prefix_store.memory_folder()
+    assert memory is not None
+    monkeypatch.setattr(prefix_store, "_SPARE", 10**12)
+    with pytest.raises(OSError, match="Cannot allocate memory"):
+        prefix_store.make_files(memory / "store", (inlet,), 1000)
+    prefix_store.make_files(tmp_path / "store", (inlet,), 1000)
+
+
+def test_a_folder_of_somebody_else_is_not_written_to(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr(prefix_store, "MEMORY", tmp_path)
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    assert prefix_store.memory_folder() is None
+    assert (tmp_path / "hf_transfer-12345").stat().st_mode & 0o077 == 0
+    monkeypatch.setattr(prefix_store, "MEMORY", tmp_path / "missing")
+    assert prefix_store.memory_folder() is None
+
+
 def test_a_limit_is_kept(tmp_path: Path):
     _, facts = trained("vit", tmp_path, limit=1000)
     assert "would be kept, --cache_limit is 1 kB" in facts[0]["reason"]
@@ -200,13 +244,10 @@ def test_memory_does_not_hold_what_the_disk_does(tmp_path: Path):
     """Rows are mapped: a store of 400 MB is opened and a row of it read within 50 MB."""
     import resource
 
-    from hf_transfer.training.prefix_cut import Inlet
-    from hf_transfer.training.prefix_store import PrefixStore, make_room_on_disk, partial_folder
-
     inlet = Inlet("head", 0, 0, (1000, 100), torch.float32)
-    make_room_on_disk(tmp_path / "store", (inlet,), 1000)
+    prefix_store.make_files(tmp_path / "store", (inlet,), 1000)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    store = PrefixStore(partial_folder(tmp_path / "store"), (inlet,), 1000)
+    store = prefix_store.PrefixStore(prefix_store.partial_folder(tmp_path / "store"), (inlet,), 1000)
     assert store.read(torch.tensor([5, 999]), torch.device("cpu"))[0].shape == (2, 1000, 100)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
     shutil.rmtree(tmp_path / "store.partial")

@@ -4,9 +4,8 @@ Usage:
     HF_TRANSFER_ASSETS=path/to/assets python benchmarks/views.py
 
 Eight views of each training picture with light variation, and one without any, go through the frozen network once.
-Heads are trained as the pipeline does, for 6 and for 20 epochs in which the views repeat, or solved by L-BFGS
-(scikit-learn's logistic regression on standardised features, its strength chosen on the same validation data); each
-seed has other views of the eight. Judged by the best accuracy on the validation split: this chose the defaults of
+Heads are trained as the pipeline does, for 6 and for 20 epochs in which the views repeat, or solved as
+`--head_solver lbfgs` does, the strength chosen on the same validation data; each seed has other views of the eight. Judged by the best accuracy on the validation split: this chose the defaults of
 `--cache_views` and `--head_solver`. Writes `benchmarks/results/views.md`, and `views.jsonl` for
 `benchmarks/views_figure.py`; networks and data sets that are in it are not measured again.
 """
@@ -20,12 +19,13 @@ import torch
 from frozen_features import best_accuracy, features
 from frozen_head import load
 from pipeline_runs import add_record, code_version, lab_note, read_records, spread
-from sklearn.linear_model import LogisticRegression
+from torch.nn.functional import cross_entropy
 
 from hf_transfer.data.proportions import choose_proportions
 from hf_transfer.data.transforms import POLICIES, build_eval_transform, build_train_transform
 from hf_transfer.environment import hardware, package_versions
 from hf_transfer.training.head_rate import LOGIT_STEP
+from hf_transfer.training.head_solver import solve_head
 
 RECORDS = Path(__file__).parent / "results" / "views.jsonl"
 TABLE = RECORDS.with_suffix(".md")
@@ -39,8 +39,6 @@ MOST, SEEDS = 8, 5
 NOT_VARIED, SOLVED = "1, not varied", "solved by L-BFGS"
 NUMBERS = (1, 2, 4, 8)
 EPOCHS = (6, 20)
-STRENGTHS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
-"""scikit-learn's C for one view; divided by their number for more."""
 
 
 def stepped(views: list[torch.Tensor], labels: torch.Tensor, held_out: tuple, seed: int, epochs: int) -> float:
@@ -50,15 +48,19 @@ def stepped(views: list[torch.Tensor], labels: torch.Tensor, held_out: tuple, se
 
 
 def solved(views: list[torch.Tensor], labels: torch.Tensor, held_out: tuple) -> float:
-    """Returns the best validation accuracy of a head that L-BFGS solved."""
-    seen = torch.cat(views)
-    mean, spread = seen.mean(0), seen.std(0).clamp_min(1e-6)
-    best = 0.0
-    for strength in STRENGTHS:
-        head = LogisticRegression(C=strength / len(views), max_iter=300, tol=1e-3)
-        head.fit(((seen - mean) / spread).numpy(), labels.repeat(len(views)).numpy())
-        best = max(best, head.score(((held_out[0] - mean) / spread).numpy(), held_out[1].numpy()))
-    return best
+    """Returns the validation accuracy of a head as `--head_solver lbfgs` solves for it."""
+
+    def logits(weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        return held_out[0] @ weight.T + bias
+
+    def accuracy(weight: torch.Tensor, bias: torch.Tensor) -> float:
+        return (logits(weight, bias).argmax(1) == held_out[1]).float().mean().item()
+
+    def loss(weight: torch.Tensor, bias: torch.Tensor) -> float:
+        return cross_entropy(logits(weight, bias), held_out[1]).item()
+
+    repeated, classes = labels.repeat(len(views)), int(labels.max()) + 1
+    return solve_head(torch.cat(views), repeated, len(views), classes, accuracy, loss=loss).score
 
 
 def chosen(views: list[torch.Tensor], number: int, seed: int) -> list[torch.Tensor]:

@@ -22,6 +22,7 @@ from hf_transfer.data.transforms import AugmentationSettings, varies
 from hf_transfer.data.visits import VisitedImages, collate_visits
 from hf_transfer.errors import UserError
 from hf_transfer.models.checkpoint import Checkpoint
+from hf_transfer.training.compiling import compiled_by_accelerate
 from hf_transfer.training.prefix_build import CacheSettings
 from hf_transfer.training.prefix_cache import PrefixCache
 from hf_transfer.training.solved_start import SolvedHeadCallback
@@ -89,7 +90,7 @@ def reason_against(trainer: TransferTrainer, augmentation: AugmentationSettings)
         return "mixup and CutMix mix the pixels of different pictures"
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         return "FSDP and DeepSpeed cut the network into pieces of their own"
-    if args.torch_compile:
+    if compiled_by_accelerate(trainer):
         return "a compiled network cannot be cut"
     if int(os.environ.get("LOCAL_WORLD_SIZE", "1")) < args.world_size:
         return "several machines do not share a disk"

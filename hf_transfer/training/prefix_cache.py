@@ -81,6 +81,11 @@ class PrefixCache(TrainerCallback):
     # What is kept
 
     @property
+    def in_use(self) -> bool:
+        """Whether steps of this phase run on what is kept."""
+        return self._cached is not None
+
+    @property
     def views(self) -> int:
         """How many views of each training picture are kept in this phase."""
         return self._views or 1

@@ -23,6 +23,7 @@ from hf_transfer.training.checkpoints import (
     seal_checkpoint,
     write_identity,
 )
+from hf_transfer.training.compiling import CompileTrial
 from hf_transfer.training.preemption import shield_workers
 
 
@@ -31,12 +32,17 @@ class ResumableTrainer(Trainer):
 
     run_identity: Mapping[str, Any]
     average: WeightAverage | None = None
+    compiling: CompileTrial | None = None
+    compiled: Any = None
+    """The network that training steps run on, where a trial had it compiled."""
 
     def take_up_finished(self, folder: Path) -> None:
         """Takes up a training that had ended when its checkpoint was written, without another step."""
         self.state = TrainerState.load_from_json(str(folder / TRAINER_STATE_NAME))
         self.state.init_training_references(self, self.state.max_steps, self.state.num_train_epochs, None)
         find_best(self.state, folder)
+        if self.compiling is not None:
+            self.compiling.take_up(folder)
         if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
             self._load_best_model()
         else:
@@ -54,6 +60,8 @@ class ResumableTrainer(Trainer):
             refuse_weights_only(Path(resume))
             # That evaluation has been made; another would use up patience.
             self.args.eval_on_start = False
+        if self.compiling is not None:
+            self.compiling.take_up(None if resume is None else Path(resume))
         started = super()._init_training_state(max_steps, num_update_steps_per_epoch, num_train_epochs, resume, trial)
         if resume is not None:
             find_best(self.state, Path(resume))
@@ -86,6 +94,8 @@ class ResumableTrainer(Trainer):
         if self.args.should_save:
             if self.average is not None:
                 self.average.save(folder)
+            if self.compiling is not None:
+                self.compiling.save(folder)
             write_identity(folder, self.run_identity)
             seal_checkpoint(folder)
             rotate_checkpoints(

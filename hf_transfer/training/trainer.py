@@ -89,7 +89,6 @@ class TransferTrainer(ResumableTrainer):
         self.groups = tuple(default_groups(model, unfreezing, head_parameter_names) if groups is None else groups)
         self.given_rates = rates
         self.lr_head = lr_head
-        self.class_weights = class_weights
         self.train_collator = train_collator
         self.average = average
         self.run_identity = dict(run_identity or {})
@@ -100,6 +99,8 @@ class TransferTrainer(ResumableTrainer):
         nn.Module.to(model, memory_format=self.memory_format)
         never_learns = settle_unused(model, kwargs.get("args"))
         super().__init__(*args, **kwargs)
+        # Here and not in the step, where it would wait for the device each time.
+        self.class_weights = None if class_weights is None else class_weights.to(self.args.device)
         # The loss below is already divided by the images of the whole optimizer step.
         self.loss_is_scaled_for_ga = True
         self.unfreezing = ProgressiveUnfreezeCallback(self, unfreezing, self.groups, never_learns)
@@ -154,7 +155,8 @@ class TransferTrainer(ResumableTrainer):
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor:
         """Counts the images of one optimizer step over all micro-batches and processes."""
-        count = torch.tensor(sum(len(batch["labels"]) for batch in batch_samples), device=device)
+        # Filled in on the device; a copy to it would wait for all that the device still has to do.
+        count = torch.full((), sum(len(batch["labels"]) for batch in batch_samples), device=device)
         return self.accelerator.reduce(count, reduction="sum") if self.args.world_size > 1 else count
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
@@ -170,14 +172,13 @@ class TransferTrainer(ResumableTrainer):
             return (loss, {"logits": logits}) if return_outputs else loss
         # `Trainer.training_step` has just called `model.train()`, on every micro-batch.
         self.unfreezing.keep_frozen_still()
-        logits = self._forward(model, inputs)
-        weights = None if self.class_weights is None else self.class_weights.to(logits.device)
+        logits = self._forward(model if self.compiled is None else self.compiled, inputs)
         loss = classification_loss(
             logits,
             labels,
             len(labels) if num_items_in_batch is None else num_items_in_batch,
             label_smoothing=self.args.label_smoothing_factor,
-            class_weights=weights,
+            class_weights=self.class_weights,
         )
         # DistributedDataParallel averages the gradients of the processes; they are to be added up.
         loss = loss * self.args.world_size

@@ -201,6 +201,9 @@ def _hardware_defaults(given: dict[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {"dataloader_num_workers": workers, "dataloader_persistent_workers": int(workers) > 0}
     if not _precision_is_given(given):
         values["bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"] = True
+    if given.get("dataloader_pin_memory", True):
+        # A batch then goes to the device while it computes; else each waits for all that the device still has to do.
+        values["accelerator_config"] = {"non_blocking": True}
     if torch.cuda.get_device_capability() >= (8, 0):
         values["tf32"] = True
     return values

@@ -1,7 +1,9 @@
-"""Whether compiling pays: judged on made-up numbers, tried without a trace, followed by all processes and on resume."""
+"""Whether compiling pays: judged on made-up numbers, tried without a trace, followed by all and on resume."""
 
 import json
 import shutil
+import subprocess
+import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +23,7 @@ from hf_transfer.training.strategies import Unfreezing
 from hf_transfer.training.trainer import TransferTrainer
 from tests.tiny_project import tiny_project
 from tests.training.cached_run import cached_trainer
+from tests.training.killed_run import surroundings
 from tests.training.tiny_run import tiny_model, tiny_trainer
 
 
@@ -73,7 +76,12 @@ def trainer_of(family: str, folder: Path, backend: Any = None, **settings: Any) 
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.1
     set_seed(5)
-    usual = {"split_size": 8, "strategy": "full", "eval_strategy": "epoch", "restore_callback_states_from_checkpoint": 1}
+    usual = {
+        "split_size": 8,
+        "strategy": "full",
+        "eval_strategy": "epoch",
+        "restore_callback_states_from_checkpoint": 1,
+    }
     trainer = tiny_trainer(model, folder, family, **(usual | settings))
     if backend is not None:
         trainer.compiling = CompileTrial(trainer, backend)
@@ -256,6 +264,22 @@ def test_a_continued_run_does_as_it_did(first: bool, tmp_path: Path, monkeypatch
     assert continued.compiling.decision == decision
     assert compiler.runs == (2 if first else 0)
     assert_same(whole, ended)
+
+
+# Several processes
+
+
+def test_all_processes_do_as_the_main_one_measured(tmp_path: Path):
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    words = [*launch, "-m", "tests.training.compiled_run", str(tmp_path), "2"]
+    done = subprocess.run(words, env=surroundings(), capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, second = (json.loads((tmp_path / f"decision-{rank}.json").read_text(encoding="utf-8")) for rank in (0, 1))
+    assert first == second
+    assert first["runs compiled"]
+    assert (first["eager_step_seconds"], first["compiled_step_seconds"]) == (1000.0, 10.0)
+    assert load_file(tmp_path / "weights.safetensors").keys() == tiny_model("resnet").state_dict().keys()
 
 
 # The command

@@ -269,6 +269,7 @@ def test_a_continued_run_does_as_it_did(first: bool, tmp_path: Path, monkeypatch
 # Several processes
 
 
+@pytest.mark.slow
 def test_all_processes_do_as_the_main_one_measured(tmp_path: Path):
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]

@@ -4,10 +4,11 @@ Usage:
     HF_TRANSFER_ASSETS=path/to/assets python benchmarks/views.py
 
 Eight views of each training picture with light variation, and one without any, go through the frozen network once.
-Heads are trained as the pipeline does, for 6 and for 20 epochs in which the views repeat, or solved as
-`--head_solver lbfgs` does, the strength chosen on the same validation data; each seed has other views of the eight. Judged by the best accuracy on the validation split: this chose the defaults of
-`--cache_views` and `--head_solver`. Writes `benchmarks/results/views.md`, and `views.jsonl` for
-`benchmarks/views_figure.py`; networks and data sets that are in it are not measured again.
+Heads are trained as the pipeline does, for 6 and for 20 epochs in which the views repeat, or solved as `--head_solver
+lbfgs` does, the strength chosen on the same validation data; each seed has other views of the eight. Judged by the
+best accuracy on the validation split: this chose the defaults of `--cache_views` and `--head_solver`. Writes
+`benchmarks/results/views.md`, and `views.jsonl` for `benchmarks/views_figure.py`; networks and data sets that are in
+it are not measured again.
 """
 
 import os

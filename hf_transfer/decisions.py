@@ -4,6 +4,7 @@ Knows how decisions are worded. Does not take any of them: defaults live in `hf_
 augmentation in `hf_transfer.data.transforms`.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,10 +18,11 @@ from hf_transfer.data.transforms import AugmentationSettings
 from hf_transfer.models.checkpoint import Checkpoint
 from hf_transfer.report import Decision
 from hf_transfer.training.arguments import OUR_DEFAULTS, STRATEGY_DEFAULTS
+from hf_transfer.training.compiling import compiled_by_accelerate
 from hf_transfer.training.layer_decay import plan_layer_decay
 from hf_transfer.training.memory import estimate_memory, free_memory, shown
 from hf_transfer.training.rates import YOURS, LearningRates
-from hf_transfer.training.session import wants_channels_last
+from hf_transfer.training.session import TrainingOutcome, wants_channels_last
 from hf_transfer.training.trainer import TransferTrainer
 
 _STRATEGY_REASONS = {
@@ -31,6 +33,8 @@ _STRATEGY_REASONS = {
     "full": "every weight learns, the backbone gently",
     "scratch": "the same architecture from fresh weights, to compare with",
 }
+
+_IF_IT_PAYS = ", compiled if that pays"
 
 
 def decide(
@@ -68,8 +72,16 @@ def decide(
         Decision("schedule", _schedule(args), _reason("warmup_steps", config)),
         Decision("weight decay", f"{args.weight_decay:g}", _reason("weight_decay", config)),
         Decision("best checkpoint", *_selection(config, args)),
-        Decision("precision", *_precision(args, wants_channels_last(config, checkpoint.model))),
+        Decision("precision", *_precision(trainer, wants_channels_last(config, checkpoint.model))),
     )
+
+
+def settle(decisions: Sequence[Decision], outcome: TrainingOutcome) -> tuple[Decision, ...]:
+    """Returns the decisions with what a trial before the first step has settled: whether the network is compiled."""
+    if outcome.compilation is None:
+        return tuple(decisions)
+    now = ", compiled" if outcome.compilation.compiled else ""
+    return tuple(dataclasses.replace(one, value=one.value.replace(_IF_IT_PAYS, now)) for one in decisions)
 
 
 def format_decisions(decisions: Sequence[Decision]) -> str:
@@ -189,12 +201,13 @@ def _selection(config: FinetuneConfig, args: TrainingArguments) -> tuple[str, st
     return f"by validation {args.metric_for_best_model}", _reason("load_best_model_at_end", config)
 
 
-def _precision(args: TrainingArguments, channels_last: bool) -> tuple[str, str]:
+def _precision(trainer: TransferTrainer, channels_last: bool) -> tuple[str, str]:
+    args = trainer.args
     words = {"no": "float32", "bf16": "bfloat16 autocast", "fp16": "float16 autocast"}
     text = words.get(args.mixed_precision, args.mixed_precision)
     text += ", TF32" if args.tf32 else ""
     text += ", channels-last" if channels_last else ""
-    text += ", compiled" if args.torch_compile else ""
+    text += ", compiled" if compiled_by_accelerate(trainer) else _IF_IT_PAYS if trainer.compiling else ""
     return text, f"on {args.device.type}"
 
 

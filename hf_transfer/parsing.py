@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from transformers.hf_argparser import HfArgumentParser
+from transformers.hf_argparser import HfArgumentParser, string_to_bool
 
 from hf_transfer.config import FinetuneConfig
 from hf_transfer.errors import UserError, nearest
@@ -99,6 +99,7 @@ def _build_parser(everything: bool) -> _Parser:
 
         fields = {field.name: field for field in dataclasses.fields(TrainingArguments) if field.name != "debug"}
         parser._add_dataclass_arguments(_flags_of(TrainingArguments, fields))
+        _let_compiling_be_tried(parser)
     parser.epilog = (
         "Every option of transformers.TrainingArguments works too: see --help_all. Our defaults that differ from "
         "Trainer's, with reasons, are in hf_transfer/training/arguments.py."
@@ -107,6 +108,25 @@ def _build_parser(everything: bool) -> _Parser:
         for action in parser._actions:
             action.default = argparse.SUPPRESS
     return parser
+
+
+def _let_compiling_be_tried(parser: _Parser) -> None:
+    """Adds `auto` to what Trainer's `--torch_compile` takes."""
+    (action,) = (action for action in parser._actions if action.dest == "torch_compile")
+    action.type = _switch_or_auto
+    action.help = (
+        "Compile the network with `torch.compile`; `auto` tries it before the first step, where the planned steps may "
+        "pay for it, and says what it decides (default: false)"
+    )
+
+
+def _switch_or_auto(text: str) -> bool | str:
+    if text.lower() == "auto":
+        return "auto"
+    try:
+        return string_to_bool(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of auto, true and false") from error
 
 
 def _flags_of(owner: type, fields: dict[str, dataclasses.Field]) -> Any:
@@ -189,7 +209,7 @@ def _to_words(action: argparse.Action, node: yaml.Node) -> list[str]:
 
 def _scalar(action: argparse.Action, text: str) -> str:
     """Returns the text as it was written, so that `no` stays `no`; a switch takes `on` and `off` too."""
-    is_switch = getattr(action.type, "__name__", "") == "string_to_bool"
+    is_switch = action.type in (string_to_bool, _switch_or_auto)
     return _BOOLEAN_WORDS.get(text.lower(), text) if is_switch else text
 
 

@@ -20,7 +20,7 @@ from hf_transfer.data.image_data import ImageData
 from hf_transfer.data.loading import load_image_data
 from hf_transfer.data.proportions import choose_proportions
 from hf_transfer.data.transforms import resolve_augmentation
-from hf_transfer.decisions import decide, format_decisions
+from hf_transfer.decisions import decide, format_decisions, settle
 from hf_transfer.environment import hardware, package_versions
 from hf_transfer.evaluation.evaluator import Evaluation, evaluate_model
 from hf_transfer.evaluation.metrics import ClassificationMetrics
@@ -90,6 +90,7 @@ def finetune(config: FinetuneConfig) -> RunReport | None:
             _print_start(decisions, (*verdict.notes, *data.notes, *checkpoint.notes))
         start = backbone_state(checkpoint.model, checkpoint.head_parameter_names) if config.wise_ft else {}
         outcome = train(trainer, args, find_batch_size=wants_batch_size(config))
+        decisions = settle(decisions, outcome)
         if config.wise_ft:
             chosen = mix_with_pretrained(trainer, start, checkpoint.head_parameter_names)
             outcome = dataclasses.replace(outcome, wise_ft_alpha=chosen.alpha)

@@ -122,6 +122,9 @@ def build_training_arguments(config: FinetuneConfig, learning_rate: float) -> Tr
     # weights (`hf_transfer.publishing.push_of_training` does it when the run is finished).
     values = planned_arguments(config) | {"learning_rate": learning_rate, "auto_find_batch_size": False}
     values |= {"push_to_hub": False, "hub_token": None}
+    if wants_compile_trial(config):
+        # `hf_transfer.training.compiling` decides, just before the first step; either of the others would mean yes.
+        values |= {"torch_compile": False, "torch_compile_backend": None, "torch_compile_mode": None}
     try:
         args = TrainingArguments(**values)
     except (ValueError, TypeError, KeyError, ImportError, NotImplementedError) as error:
@@ -147,6 +150,11 @@ def build_training_arguments(config: FinetuneConfig, learning_rate: float) -> Tr
 def wants_batch_size(config: FinetuneConfig) -> bool:
     """Tells whether the user asked for smaller micro-batches where memory runs out."""
     return bool(config.training.get("auto_find_batch_size"))
+
+
+def wants_compile_trial(config: FinetuneConfig) -> bool:
+    """Tells whether the user left it to a trial whether the network is compiled."""
+    return str(config.training.get("torch_compile")).lower() == "auto"
 
 
 def recomputes_activations(args: TrainingArguments) -> bool:
@@ -196,6 +204,9 @@ def _hardware_defaults(given: dict[str, Any]) -> dict[str, Any]:
         values["accelerator_config"] = {"non_blocking": True}
     if not _precision_is_given(given):
         values["bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"] = True
+    if given.get("dataloader_pin_memory", True):
+        # A batch then goes to the device while it computes; else each waits for all that the device still has to do.
+        values["accelerator_config"] = {"non_blocking": True}
     if torch.cuda.get_device_capability() >= (8, 0):
         values["tf32"] = True
     return values

@@ -16,6 +16,7 @@ from hf_transfer.data.transforms import AugmentationSettings
 from hf_transfer.errors import UserError
 from hf_transfer.models.checkpoint import Checkpoint
 from hf_transfer.models.linear_head import answers_for_the_network, linear_head
+from hf_transfer.training.compiling import compiled_by_accelerate
 from hf_transfer.training.rates import YOURS
 
 SOLVER_OF_FEATURE_EXTRACTION: Literal["sgd", "lbfgs"] = "sgd"
@@ -85,7 +86,7 @@ def reason_against_cutting(trainer: Any) -> str | None:
     args = trainer.args
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         return "FSDP and DeepSpeed cut the network into pieces of their own"
-    if args.torch_compile:
+    if compiled_by_accelerate(trainer):
         return "a compiled network cannot be cut"
     if int(os.environ.get("LOCAL_WORLD_SIZE", "1")) < args.world_size:
         return "several machines do not share a disk"

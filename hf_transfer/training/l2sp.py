@@ -8,7 +8,7 @@ step, so that accumulation and the number of processes do not matter.
 Does not know which weights are the pretrained ones: it is given them.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -32,7 +32,7 @@ class L2SPCallback(TrainerCallback):
 
     def __init__(self, model: nn.Module, head_parameter_names: Collection[str], strength: float):
         self.strength = strength
-        self._start: Mapping[int, torch.Tensor] = {
+        self._start: dict[int, torch.Tensor] = {
             id(parameter): parameter.detach().clone()
             for name, parameter in model.named_parameters()
             if name not in head_parameter_names
@@ -47,6 +47,12 @@ class L2SPCallback(TrainerCallback):
             )
         for group in pulled:
             group["weight_decay"] = 0.0  # the pull takes its place; a group is all backbone or all head
+            # The copies were made before the model moved to its device; each step would bring them there again.
+            self._start |= {
+                id(weight): self._start[id(weight)].to(weight.device)
+                for weight in group["params"]
+                if id(weight) in self._start
+            }
 
     @torch.no_grad()
     def on_pre_optimizer_step(self, args, state, control, optimizer=None, **kwargs):
@@ -55,7 +61,6 @@ class L2SPCallback(TrainerCallback):
                 start = self._start.get(id(parameter))
                 if start is None or parameter.grad is None:
                     continue
-                start = start.to(parameter.device)
                 parameter.lerp_(start, group["lr"] * self.strength)
 
 

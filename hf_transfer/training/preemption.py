@@ -44,8 +44,12 @@ class PreemptionCallback(TrainerCallback):
         self._waits_for_epoch_end = False
         self._before: Any = None
         self._save_strategy: Any = None
+        self._group: Any = None
 
     def on_train_begin(self, args, state, control, **kwargs):
+        if args.world_size > 1 and self._group is None:
+            # Of its own: asking over NCCL would wait in each step for all that the device still has to do.
+            self._group = torch.distributed.new_group(backend="gloo")
         if self._before is None and threading.current_thread() is threading.main_thread():
             self._before = signal.signal(signal.SIGTERM, self._ask)
 
@@ -103,8 +107,9 @@ class PreemptionCallback(TrainerCallback):
     def _is_asked_anywhere(self) -> bool:
         if self.trainer.args.world_size == 1:
             return self._asked
-        asked = torch.tensor(int(self._asked), device=self.trainer.args.device)
-        return bool(self.trainer.accelerator.reduce(asked, reduction="sum").item())
+        asked = torch.tensor(int(self._asked))
+        torch.distributed.all_reduce(asked, group=self._group)
+        return bool(asked)
 
 
 def shield_workers(loader: DataLoader) -> None:

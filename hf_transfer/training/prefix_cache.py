@@ -81,6 +81,11 @@ class PrefixCache(TrainerCallback):
 
     # Before the first step
 
+    @property
+    def in_use(self) -> bool:
+        """Whether steps of this phase run on what is kept."""
+        return self._cached is not None
+
     def at_head(self) -> CachedPrefix | str:
         """Returns what enters the head, of every picture and view; a string says why it cannot be had.
 

@@ -25,6 +25,7 @@ from hf_transfer.training.checkpoints import (
     write_choices,
     write_identity,
 )
+from hf_transfer.training.compiling import CompileTrial
 from hf_transfer.training.preemption import shield_workers
 
 
@@ -35,12 +36,18 @@ class ResumableTrainer(Trainer):
     choices: dict[str, Any]
     """What was chosen by measuring, as JSON values by name; a continued run takes it over."""
     average: WeightAverage | None = None
+    compiling: CompileTrial | None = None
+    compiled: Any = None
+    """The network that training steps run on, where a trial had it compiled."""
 
     def take_up_finished(self, folder: Path) -> None:
         """Takes up a training that had ended when its checkpoint was written, without another step."""
         self.state = TrainerState.load_from_json(str(folder / TRAINER_STATE_NAME))
         self.state.init_training_references(self, self.state.max_steps, self.state.num_train_epochs, None)
         find_best(self.state, folder)
+        self.choices = read_choices(folder)
+        if self.compiling is not None:
+            self.compiling.take_up()
         if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
             self._load_best_model()
         else:
@@ -56,9 +63,9 @@ class ResumableTrainer(Trainer):
     def _init_training_state(self, max_steps, num_update_steps_per_epoch, num_train_epochs, resume, trial):
         if resume is not None:
             refuse_weights_only(Path(resume))
-            self.choices |= read_choices(Path(resume))
             # That evaluation has been made; another would use up patience.
             self.args.eval_on_start = False
+        self.choices = {} if resume is None else read_choices(Path(resume))
         started = super()._init_training_state(max_steps, num_update_steps_per_epoch, num_train_epochs, resume, trial)
         if resume is not None:
             find_best(self.state, Path(resume))

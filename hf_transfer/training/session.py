@@ -35,6 +35,7 @@ from hf_transfer.training.checkpoints import (
     checkpoint_to_continue,
     stopped_early,
 )
+from hf_transfer.training.compiling import Compilation, attach_compile_trial
 from hf_transfer.training.forgetting import ForgettingCallback, remedies
 from hf_transfer.training.history import epoch_history
 from hf_transfer.training.l2sp import L2SPCallback
@@ -75,6 +76,8 @@ class TrainingOutcome:
     """Strength, validation score and seconds of a head that was solved in one go."""
     cache: tuple[dict[str, Any], ...] = ()
     """For each phase, whether frozen layers were computed once, and why not."""
+    compilation: Compilation | None = None
+    """What `--torch_compile auto` came to, with its measurements."""
 
 
 def build_trainer(
@@ -122,6 +125,7 @@ def build_trainer(
         run_identity=run_identity(config, data, checkpoint, args, rates, augmentation, pictures),
     )
     attach_cache(trainer, config, data, checkpoint, augmentation)
+    attach_compile_trial(trainer, config)
     wait = trainer.data_wait
     trainer.remove_callback(PrinterCallback if args.disable_tqdm else ProgressCallback)
     trainer.add_callback(PlainEvaluationLineCallback(wait) if args.disable_tqdm else EvaluationLineCallback(wait))
@@ -177,6 +181,7 @@ def train(trainer: TransferTrainer, args: TrainingArguments, find_batch_size: bo
         solved_head=solved_facts(state.log_history),
         cache=() if trainer.prefix is None else tuple(trainer.prefix.facts),
         data_wait_share=trainer.data_wait.share,
+        compilation=None if trainer.compiling is None else trainer.compiling.decision,
     )
 
 

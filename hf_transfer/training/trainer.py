@@ -94,7 +94,6 @@ class TransferTrainer(PictureTrainer):
         self.groups = tuple(default_groups(model, unfreezing, head_parameter_names) if groups is None else groups)
         self.given_rates = rates
         self.lr_head = lr_head
-        self.class_weights = class_weights
         self.train_collator = train_collator
         self.vary = vary
         self.average = average
@@ -108,6 +107,8 @@ class TransferTrainer(PictureTrainer):
         nn.Module.to(model, memory_format=self.memory_format)
         never_learns = settle_unused(model, kwargs.get("args"))
         super().__init__(*args, **kwargs)
+        # Here and not in the step, where it would wait for the device each time.
+        self.class_weights = None if class_weights is None else class_weights.to(self.args.device)
         # The loss below is already divided by the images of the whole optimizer step.
         self.loss_is_scaled_for_ga = True
         self.unfreezing = ProgressiveUnfreezeCallback(self, unfreezing, self.groups, never_learns)
@@ -164,14 +165,13 @@ class TransferTrainer(PictureTrainer):
             return (loss, {"logits": logits}) if return_outputs else loss
         # `Trainer.training_step` has just called `model.train()`, on every micro-batch.
         self.unfreezing.keep_frozen_still()
-        logits = self._forward(model, inputs)
-        weights = None if self.class_weights is None else self.class_weights.to(logits.device)
+        logits = self._forward(model if self.compiled is None else self.compiled, inputs)
         loss = classification_loss(
             logits,
             labels,
             len(labels) if num_items_in_batch is None else num_items_in_batch,
             label_smoothing=self.args.label_smoothing_factor,
-            class_weights=weights,
+            class_weights=self.class_weights,
         )
         # DistributedDataParallel averages the gradients of the processes; they are to be added up.
         loss = loss * self.args.world_size

@@ -37,6 +37,8 @@ RUNS = (
     ("vit_tiny_patch16_224", "clothing10"),
 )
 MOST, SEEDS = 8, 5
+SOLVED_SEEDS = 2
+"""Solving takes longer the more rows there are; eight views are not solved."""
 NOT_VARIED, SOLVED = "1, not varied", "solved by L-BFGS"
 NUMBERS = (1, 2, 4, 8)
 EPOCHS = (6, 20)
@@ -91,8 +93,9 @@ def measured(assets: Path, checkpoint_name: str, dataset: str) -> list[dict]:
             f"{epochs} epochs": [stepped(one, labels, held_out, seed, epochs) for seed, one in enumerate(sets)]
             for epochs in EPOCHS
         }
-        different = sets if name not in (NOT_VARIED, str(MOST)) else sets[:1]
-        scores[SOLVED] = [solved(one, labels, held_out) for one in different]
+        if name != str(MOST):
+            different = sets[:1] if name == NOT_VARIED else sets[:SOLVED_SEEDS]
+            scores[SOLVED] = [solved(one, labels, held_out) for one in different]
         found.append({"checkpoint": checkpoint_name, "dataset": dataset, "views": name, "scores": scores})
         print(found[-1], flush=True)
     return found
@@ -121,7 +124,7 @@ def write_table(records: list[dict]) -> None:
     lines += [f"data, mean and standard deviation of {SEEDS} seeds.", ""]
     lines += [f"| checkpoint | data set | views | {' | '.join(ways)} |", "|---|---|---|" + "---|" * len(ways)]
     for record in records:
-        cells = [spread(record["scores"][way]) for way in ways]
+        cells = [spread(record["scores"][way]) if way in record["scores"] else "" for way in ways]
         lines.append(f"| {record['checkpoint']} | {record['dataset']} | {record['views']} | {' | '.join(cells)} |")
     pairs = {(record["checkpoint"], record["dataset"]) for record in records}
     lines += ["", f"{len(pairs)} of {len(RUNS)} planned pairs are in the table. {lab_note(records)}"]

@@ -25,7 +25,7 @@ def head_lines(records: Sequence[dict], pair: tuple[str, str]) -> dict[str, dict
     """Returns for each way of training a head its scores by number of views."""
     found = [r for r in records if (r["checkpoint"], r["dataset"]) == pair]
     return {
-        label: {r["views"]: r["scores"][way] for r in found if r["views"] in NUMBERS_SHOWN}
+        label: {r["views"]: r["scores"][way] for r in found if r["views"] in NUMBERS_SHOWN and way in r["scores"]}
         for way, label in HEADS.items()
     }
 

@@ -142,8 +142,7 @@ class FinetuneConfig:
     train_last: int | None = field(
         default=None,
         metadata={
-            "help": "For `partial` and `progressive`: how many groups besides the head are trained; by default a "
-            "quarter, for `progressive` all."
+            "help": "For `partial` (a quarter by default) and `progressive` (all): groups that learn with the head."
         },
     )
     unfreeze_every: str | None = field(
@@ -215,10 +214,7 @@ class FinetuneConfig:
 
     head_solver: HeadSolver = field(
         default="auto",
-        metadata={
-            "help": "For `feature-extraction` and `lp-ft`: `sgd` trains the head step by step, `lbfgs` solves for it "
-            "in one go on kept features; `auto` solves in `lp-ft`, where that can be done."
-        },
+        metadata={"help": "`sgd` trains the head step by step, `lbfgs` solves for it; `auto` solves in `lp-ft`."},
     )
 
     # What is computed once

@@ -138,10 +138,10 @@ def write_identity(folder: Path, identity: Mapping[str, Any]) -> None:
     _write_json(folder / RUN_FILE, identity)
 
 
-def recorded_identity(folder: Path) -> dict[str, Any]:
-    """Returns which run a checkpoint says it belongs to; nothing where it does not say."""
+def recorded_identity(folder: Path) -> dict[str, Any] | None:
+    """Returns which run a checkpoint says it belongs to; `None` where it does not say."""
     path = folder / RUN_FILE
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def check_identity(folder: Path, identity: Mapping[str, Any]) -> None:
@@ -157,7 +157,7 @@ def check_identity(folder: Path, identity: Mapping[str, Any]) -> None:
         UserError: with everything that differs, what it was and what it is.
     """
     before = recorded_identity(folder)
-    if not before:
+    if before is None:
         raise UserError(
             f"{folder} does not say which run it belongs to ({RUN_FILE} is missing), so it cannot be continued.",
             "a checkpoint written by this version of hf_transfer",

@@ -78,7 +78,8 @@ def _settled(wish: str, args: TrainingArguments, pictures: TrainingInput, checkp
     if wish != "auto":
         return Varied(wish, "as you asked")
     # Measured anew it might come out the other way, and the run would be another one.
-    recorded = None if checkpoint is None else recorded_identity(checkpoint).get(VARIED_ON)
+    identity = None if checkpoint is None else recorded_identity(checkpoint)
+    recorded = (identity or {}).get(VARIED_ON)
     if recorded is not None:
         return Varied(recorded, "as the run began")
     if args.device.type == "cpu":

@@ -188,7 +188,8 @@ class SolvedHeadCallback(TrainerCallback):
             value = trainer.compute_metrics(EvalPrediction(logits.numpy(), answers.numpy()))[metric]
             return value if rises else -value
 
-        return solve_head(kept, labels, views, num_labels, score, trainer.class_weights, loss)
+        device = trainer.args.device
+        return solve_head(kept, labels, views, num_labels, score, trainer.class_weights, loss, device)
 
     def _rows(self, features: CachedPrefix, split: str) -> torch.Tensor:
         rows = features.kept(split)

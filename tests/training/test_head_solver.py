@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from sklearn.linear_model import LogisticRegression
 
 from hf_transfer.training.head_solver import STRENGTHS, solve_head
 
@@ -32,8 +33,7 @@ def test_it_is_the_optimum_of_the_penalised_loss(num_labels: int):
     standard = (features.double() - mean) / spread
     weight = (found.weight.double() * spread).requires_grad_()
     bias = (found.bias.double() + found.weight.double() @ mean).requires_grad_()
-    # Two labels share one row of differences, whose penalty is that of the difference.
-    penalty = (weight[1] - weight[0]).square().sum() / 2 if num_labels == 2 else weight.square().sum() / 2
+    penalty = weight.square().sum() / 2
     loss = F.cross_entropy(standard @ weight.T + bias, labels, reduction="sum") * found.strength + penalty
     loss.backward()
     assert weight.grad is not None
@@ -90,3 +90,19 @@ def test_the_features_stay_as_they_are():
     before = features.clone()
     solve_head(features, labels, 1, 3, accuracy(features, labels))
     assert torch.equal(features, before)
+
+
+@pytest.mark.parametrize("num_labels", [3, 5])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_it_is_what_scikit_learn_finds(num_labels: int, weighted: bool):
+    features, labels = problem(num_labels)
+    class_weights = torch.arange(1.0, num_labels + 1) if weighted else None
+    found = solve_head(features, labels, 1, num_labels, accuracy(features, labels), class_weights)
+    mean, spread = features.mean(0), features.std(0)
+    spread[-1] = 1
+    weights = None if class_weights is None else dict(enumerate(class_weights.tolist()))
+    theirs = LogisticRegression(C=found.strength, class_weight=weights, max_iter=5000, tol=1e-8)
+    theirs.fit(((features - mean) / spread).double().numpy(), labels.numpy())
+    expected = torch.from_numpy(theirs.predict_proba(((features - mean) / spread).double().numpy()))
+    shares = (features @ found.weight.T + found.bias).softmax(1).double()
+    torch.testing.assert_close(shares, expected, rtol=0.0, atol=2e-3)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from hf_transfer.allocator import keep_freed_memory
 from hf_transfer.data.image_dataset import ImageClassificationDataset
 from hf_transfer.data.mixing import collate_images
 from hf_transfer.models.checkpoint import Checkpoint
@@ -18,6 +19,7 @@ EPOCHS, BATCH = 6, 32
 
 def features(checkpoint: Checkpoint, split: datasets.Dataset, transform, seed: int | None, view: int) -> torch.Tensor:
     """Returns what the head sees of every picture in one view, of shape `(num_images, num_features)`."""
+    keep_freed_memory()
     pictures = ImageClassificationDataset(split, transform, seed)
     head = checkpoint.model.get_submodule(checkpoint.head_parameter_names[0].rpartition(".")[0])
     convolutional = any(isinstance(module, nn.BatchNorm2d) for module in checkpoint.model.modules())

@@ -19,6 +19,7 @@ import psutil
 
 INTERVAL = 0.05
 """Seconds between two looks."""
+_SIZES = ("RssAnon", "RssShmem", "VmHWM")
 
 
 @dataclass(frozen=True)
@@ -115,8 +116,10 @@ def watch(
 def memory_of(pid: int) -> tuple[int, int]:
     """Returns the anonymous memory of a process and all its children, and the height of what was resident."""
     found = [_status(one) for one in (pid, *_children(pid))]
-    anonymous = sum(status.get("RssAnon", 0) + status.get("RssShmem", 0) for status in found)
-    return anonymous, sum(status.get("VmHWM", 0) for status in found)
+    # A child that is about to run a program of its own still shares all memory with its parent, and says the same.
+    own = [status for number, status in enumerate(found) if status not in found[:number]]
+    anonymous = sum(status.get("RssAnon", 0) + status.get("RssShmem", 0) for status in own)
+    return anonymous, sum(status.get("VmHWM", 0) for status in own)
 
 
 def _children(pid: int) -> list[int]:
@@ -132,5 +135,5 @@ def _status(pid: int) -> dict[str, int]:
         lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
     except OSError:
         return {}
-    split = (line.split() for line in lines if line.endswith(" kB"))
-    return {name.rstrip(":"): 1024 * int(size) for name, size, _ in split}
+    split = (line.split() for line in lines)
+    return {words[0].rstrip(":"): 1024 * int(words[1]) for words in split if words[0].rstrip(":") in _SIZES}

@@ -60,7 +60,9 @@ class MemoryEstimate:
 
 def shown(size: int) -> str:
     """Returns a number of bytes as people read it, in powers of ten."""
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+    if size < 1e9:
+        return f"{size / 1e6:.0f} MB"
+    return f"{size / 1e9:.2f} GB" if size < 1e10 else f"{size / 1e9:.1f} GB"
 
 
 def free_memory(device: torch.device) -> int:

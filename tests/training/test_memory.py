@@ -106,5 +106,5 @@ def test_what_thaws_later_counts(tmp_path: Path):
 
 def test_names_of_optimizers_and_sizes():
     assert [optimizer_states(name) for name in ("adamw_torch_fused", "sgd", "lion_32bit", "muon")] == [2, 0, 1, 2]
-    assert [shown(size) for size in (5_400_000, 1_260_000_000)] == ["5 MB", "1.3 GB"]
+    assert [shown(size) for size in (5_400_000, 1_260_000_000, 23_600_000_000)] == ["5 MB", "1.26 GB", "23.6 GB"]
     assert free_memory(torch.device("cpu")) > 10**8

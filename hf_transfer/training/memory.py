@@ -51,11 +51,12 @@ class MemoryEstimate:
         return ", ".join(f"{name} {shown(size)}" for name, size in parts.items() if size)
 
     def _parts(self) -> dict[str, int]:
-        lasting = {"weights": self.weights, "optimizer": self.optimizer, "copies": self.copies}
-        if self.evaluation > self.gradients + self.activations:
-            return lasting | {f"evaluation of {self.evaluated} images": self.evaluation}
-        step = {"gradients": self.gradients, f"activations of {self.images} images": self.activations}
-        return lasting | step
+        parts = {"weights": self.weights, "gradients": self.gradients, "optimizer": self.optimizer}
+        parts |= {"copies": self.copies, f"activations of {self.images} images": self.activations}
+        if self.evaluation <= self.gradients + self.activations:
+            return parts
+        parts = {"weights": self.weights, "optimizer": self.optimizer, "copies": self.copies}
+        return parts | {f"evaluation of {self.evaluated} images": self.evaluation}
 
 
 def shown(size: int) -> str:

@@ -58,8 +58,8 @@ class Run:
 
 
 def planned_runs() -> Iterator[Run]:
-    """Returns the runs of both parts, cheap ones first."""
-    for checkpoint in ("mobilenet_v1_0.25_128", "mobilenet_v1_0.5_160", "vit_tiny_patch16_224"):
+    """Returns the runs of both parts."""
+    for checkpoint in ("mobilenet_v1_0.5_160", "vit_tiny_patch16_224", "mobilenet_v1_0.25_128"):
         for precision, strategy in itertools.product(PRECISIONS, STRATEGIES):
             yield Run("strategies", checkpoint, strategy, precision, "clothing10")
     for repeats, strategy in itertools.product(REPEATS, ("feature-extraction", "full")):

@@ -20,7 +20,7 @@ from hf_transfer.cache_folder import cache_folder, lock_of, make_room, mark_used
 from hf_transfer.config import FinetuneConfig
 from hf_transfer.data.batch_pixels import BatchPixels
 from hf_transfer.data.drawn_pictures import PictureDraws
-from hf_transfer.data.fingerprint import content_hashes
+from hf_transfer.data.fingerprint import content_hashes, sequence_digest
 from hf_transfer.data.image_data import ImageData
 from hf_transfer.data.image_dataset import ImageClassificationDataset
 from hf_transfer.data.images import picture_size
@@ -223,7 +223,7 @@ def _place(root: Path, content: str, kept: Kept) -> Path:
 def _content_name(data: ImageData, split: str) -> str:
     """Returns a hash of the files of a split in their order."""
     hashes = data.content_hashes.get(split) or content_hashes(data.split(split))
-    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+    return sequence_digest(hashes, "\n")
 
 
 def _estimate(kept: Kept, split: datasets.Dataset) -> int:

@@ -4,7 +4,7 @@ Knows contents, not paths: a picture that is renamed or moved keeps its hash. Do
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import datasets
@@ -35,11 +35,23 @@ def content_hashes(images: datasets.Dataset) -> list[str]:
 def dataset_fingerprint(label_names: Sequence[str], splits: Mapping[str, tuple[Sequence[str], Sequence[int]]]) -> str:
     """Returns one SHA-256 over label names, splits, contents and labels, whatever the order of the rows."""
     digest = hashlib.sha256(repr(tuple(label_names)).encode())
+    shown = [repr(name) for name in label_names]
     for split in sorted(splits):
         hashes, labels = splits[split]
         digest.update(f"\n{split}\n".encode())
-        for row in sorted(f"{content} {label_names[label]!r}" for content, label in zip(hashes, labels, strict=True)):
-            digest.update(row.encode())
+        # Sorted by label, then by content, without a text for each row: those of a large data set would fill memory.
+        order = sorted(range(len(hashes)), key=lambda row: shown[labels[row]])
+        order.sort(key=hashes.__getitem__)
+        for row in order:
+            digest.update(f"{hashes[row]} {shown[labels[row]]}".encode())
+    return digest.hexdigest()
+
+
+def sequence_digest(hashes: Iterable[str], separator: str = "") -> str:
+    """Returns the SHA-256 of hashes in their order, joined by a separator."""
+    digest = hashlib.sha256()
+    for number, content in enumerate(hashes):
+        digest.update(f"{separator if number else ''}{content}".encode())
     return digest.hexdigest()
 
 

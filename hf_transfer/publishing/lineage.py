@@ -37,11 +37,9 @@ def collect_lineage(report: RunReport, data: ImageData, folder: Path) -> dict[st
         folder (`Path`):
             The run's folder, with the model and the figures in it.
     """
-    rows = list(manifest_rows(data))
     manifest = folder / report.outputs["manifest"]
-    text = "".join(manifest_lines(rows))
-    write_atomically(manifest, lambda temporary: temporary.write_text(text, encoding="ascii"))
-    hashes = split_hashes(rows)
+    write_atomically(manifest, lambda temporary: _write_manifest(data, temporary))
+    hashes = split_hashes(manifest_rows(data))
     model = folder / report.outputs["model"]
     figures = [name for name in report.outputs.values() if name.endswith(".png")]
     revision = report.checkpoint["revision"]
@@ -61,6 +59,11 @@ def collect_lineage(report: RunReport, data: ImageData, folder: Path) -> dict[st
         },
         "code": code_version(),
     }
+
+
+def _write_manifest(data: ImageData, path: Path) -> None:
+    with path.open("w", encoding="ascii") as file:
+        file.writelines(manifest_lines(manifest_rows(data)))
 
 
 def file_hashes(folder: Path, paths: Iterable[Path]) -> dict[str, str]:

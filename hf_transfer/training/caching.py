@@ -4,7 +4,6 @@ Knows options, data and arguments. Does not know how anything is kept (`hf_trans
 """
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +14,7 @@ from transformers import TrainingArguments
 from hf_transfer import __version__
 from hf_transfer.cache_folder import cache_folder, parse_size
 from hf_transfer.config import FinetuneConfig
+from hf_transfer.data.fingerprint import sequence_digest
 from hf_transfer.data.image_data import ImageData
 from hf_transfer.data.kept_pictures import FORMAT
 from hf_transfer.data.transforms import AugmentationSettings, varies
@@ -128,4 +128,4 @@ def _pixel_facts(
 
 def _digest(data: ImageData, split: str) -> str:
     """Returns a hash of the pictures of a split, in their order."""
-    return hashlib.sha256("".join(data.content_hashes[split]).encode()).hexdigest()
+    return sequence_digest(data.content_hashes[split])

@@ -1,24 +1,24 @@
 """How much memory a training will take, estimated before it starts.
 
 Knows what stays in memory between two optimizer steps (weights, gradients, optimizer state, copies of the weights) and
-measures what autograd keeps for the backward pass: one forward pass on torch's meta device, without memory or
-arithmetic, whose kept tensors are counted. Short-lived buffers of kernels and of the allocator are not in it, nor is
-what an interpreter with torch takes by itself (`benchmarks/results/freezing.md` holds estimates against measured
-figures). Does not know what to do when it is too much (`hf_transfer.training.batch_size`).
+how often a batch of pictures is held, and adds what a pass takes at its height (`hf_transfer.training.memory_probe`):
+of a step, or of an evaluation, whose batches are larger and which may be the height of a run that trains little. What
+kernels take for themselves and what the allocator holds back are not in it, nor is what an interpreter with torch
+takes (`benchmarks/results/memory.md` holds estimates against measured runs). Does not know what to do when it is too
+much (`hf_transfer.training.batch_size`).
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import psutil
 import torch
-from torch import nn
 
-from hf_transfer.models.execution_order import stand_ins
+from hf_transfer.training.memory_probe import height_of_evaluation, height_of_step
 
-_PROBE_IMAGES = 2
-"""BatchNorm in training refuses a single value for a channel."""
+_FLOAT = 4
 _STATES_PER_WEIGHT = {"adam": 2, "nadam": 2, "radam": 2, "lion": 1, "rmsprop": 1, "adagrad": 1, "sgd": 0}
 """Tensors of a weight's size that an optimizer keeps, by how its name begins; two where unknown."""
 
@@ -31,32 +31,40 @@ class MemoryEstimate:
     gradients: int
     optimizer: int
     activations: int
-    """For one micro-batch."""
+    """At the height of a micro-batch, with its pictures."""
     copies: int
     """Of the weights, for `--ema`, `--l2_sp` and `--wise_ft`."""
     images: int
     """In a micro-batch."""
+    evaluation: int
+    """At the height of an evaluation, with its pictures; gradients are gone by then."""
+    evaluated: int
+    """Images in a batch of an evaluation."""
 
     @property
     def total(self) -> int:
-        """All of it."""
-        return self.weights + self.gradients + self.optimizer + self.activations + self.copies
+        """All of it at the height of the run."""
+        return sum(self._parts().values())
 
     def describe(self) -> str:
-        """Says what takes how much."""
-        parts = {
-            "weights": self.weights,
-            "gradients": self.gradients,
-            "optimizer": self.optimizer,
-            "copies": self.copies,
-            f"activations of {self.images} images": self.activations,
-        }
+        """Says what takes how much at the height of the run."""
+        parts = self._parts()
         return ", ".join(f"{name} {shown(size)}" for name, size in parts.items() if size)
+
+    def _parts(self) -> dict[str, int]:
+        parts = {"weights": self.weights, "gradients": self.gradients, "optimizer": self.optimizer}
+        parts |= {"copies": self.copies, f"activations of {self.images} images": self.activations}
+        if self.evaluation <= self.gradients + self.activations:
+            return parts
+        parts = {"weights": self.weights, "optimizer": self.optimizer, "copies": self.copies}
+        return parts | {f"evaluation of {self.evaluated} images": self.evaluation}
 
 
 def shown(size: int) -> str:
     """Returns a number of bytes as people read it, in powers of ten."""
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+    if size < 1e9:
+        return f"{size / 1e6:.0f} MB"
+    return f"{size / 1e9:.2f} GB" if size < 1e10 else f"{size / 1e9:.1f} GB"
 
 
 def free_memory(device: torch.device) -> int:
@@ -84,75 +92,39 @@ def estimate_memory(trainer: Any, shape: tuple[int, int, int], copies: int = 0) 
             How many copies of the weights are kept beside them.
 
     Returns:
-        [`MemoryEstimate`], or `None` for a network that cannot run on the meta device.
+        [`MemoryEstimate`], or `None` for a network that cannot run on tensors without contents.
     """
     model = trainer.model
     learning = _learning(trainer)
     sizes = {name: parameter.numel() * parameter.element_size() for name, parameter in model.named_parameters()}
     learned = sum(sizes[name] for name in learning)
-    images = trainer.args.per_device_train_batch_size
-    half = trainer.args.mixed_precision in ("bf16", "fp16")
+    images, evaluated = trainer.args.per_device_train_batch_size, trainer.args.per_device_eval_batch_size
+    half = torch.bfloat16 if trainer.args.mixed_precision in ("bf16", "fp16") else None
     try:
-        kept = kept_bytes_per_image(model, learning, shape, torch.bfloat16 if half else None)
+        step = height_of_step(model, learning, shape, images, half, trainer.memory_format)
+        # In float32, as the saved model is evaluated at the end.
+        evaluation = height_of_evaluation(model, shape, evaluated, trainer.memory_format)
     except (NotImplementedError, RuntimeError, TypeError, ValueError):
-        return None  # A network that looks at values, which the meta device does not have.
+        return None  # A network that looks at values.
+    pixels = _FLOAT * prod(shape) * _batches_held(trainer)
     return MemoryEstimate(
-        # Autocast keeps a half-size copy of the weights.
-        weights=sum(sizes.values()) * (3 if half else 2) // 2,
+        weights=sum(sizes.values()),
         gradients=learned,
         optimizer=optimizer_states(str(getattr(trainer.args.optim, "value", trainer.args.optim))) * learned,
-        activations=kept * images,
+        activations=step + images * pixels,
         copies=copies * sum(sizes.values()),
         images=images,
+        evaluation=evaluation + evaluated * pixels,
+        evaluated=evaluated,
     )
 
 
-def kept_bytes_per_image(
-    model: nn.Module, learning: Collection[str], shape: tuple[int, int, int], dtype: torch.dtype | None = None
-) -> int:
-    """Counts the bytes that autograd keeps of one image for the backward pass.
-
-    Args:
-        model (`nn.Module`):
-            The model; it is left as it was.
-        learning (`Collection[str]`):
-            Names of the parameters that learn; nothing is kept for what lies below the first of them.
-        shape (`tuple[int, int, int]`):
-            Channels, height and width.
-        dtype (`torch.dtype`, *optional*):
-            What weights and activations are computed in; the weights' own type when left out.
-
-    Returns:
-        `int`: bytes, an average over two images.
-
-    Raises:
-        NotImplementedError, RuntimeError, TypeError, ValueError: where the model cannot run on the meta device.
-    """
-    own, names = stand_ins(model, torch.device("meta"))
-    own = {name: tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor for name, tensor in own.items()}
-    for name in names.values():
-        own[name].requires_grad_(name in learning)
-    weights = {_storage(tensor) for tensor in own.values()}
-    pixels = torch.zeros(_PROBE_IMAGES, *shape, device="meta", dtype=dtype)
-    kept: dict[int, torch.Tensor] = {}
-
-    def note(tensor: torch.Tensor) -> torch.Tensor:
-        if _storage(tensor) not in weights:
-            kept[_storage(tensor)] = tensor
-        return tensor
-
-    modes = {name: module.training for name, module in model.named_modules()}
-    model.train()
-    try:
-        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor), torch.enable_grad():
-            output = torch.func.functional_call(model, own, (), {"pixel_values": pixels}, tie_weights=False)
-            graph = output.logits
-        size = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
-        del graph  # Until here it held everything that was kept, so that no two things had one address.
-        return size // _PROBE_IMAGES
-    finally:
-        for name, module in model.named_modules():
-            module.training = modes[name]
+def _batches_held(trainer: Any) -> int:
+    """Returns how often the pixels of a batch lie on the device at the same time."""
+    # accelerate fetches the next batch before it hands one out, in the memory of the machine.
+    ahead = trainer.args.device.type == "cpu"
+    laid_out_anew = trainer.memory_format == torch.channels_last
+    return 1 + ahead + laid_out_anew
 
 
 def _learning(trainer: Any) -> set[str]:
@@ -162,7 +134,3 @@ def _learning(trainer: Any) -> set[str]:
     if unfreezing.changes():
         numbers = range(len(groups) - 1 - unfreezing.thawing_groups(len(groups) - 1), len(groups))
     return {name for number in numbers for name in groups[number].parameter_names}
-
-
-def _storage(tensor: torch.Tensor) -> int:
-    return tensor.untyped_storage()._cdata

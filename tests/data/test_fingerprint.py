@@ -1,12 +1,13 @@
 """Fingerprints see contents, labels and splits, and nothing else."""
 
 import hashlib
+import tracemalloc
 from pathlib import Path
 
 import datasets
 import pytest
 
-from hf_transfer.data.fingerprint import content_hashes, dataset_fingerprint
+from hf_transfer.data.fingerprint import content_hashes, dataset_fingerprint, sequence_digest
 from hf_transfer.data.table import STORED_IMAGE, stored_images
 from hf_transfer.errors import UserError
 from tests.data.pictures import png
@@ -66,3 +67,31 @@ def test_what_matters_changes_it(names: tuple[str, ...], splits: dict):
 def test_it_stays_the_same_from_release_to_release():
     # Written into run.json: who compares runs must be able to compare old ones.
     assert PRINT == "887b5bff9ea484f24c46f5facc880cfc9e45d68f785a69597a4966cac45c48e6"
+
+
+def test_rows_are_sorted_as_texts_of_content_and_label():
+    names, hashes, labels = ("b'", 'a"', "c"), ["bb", "aa", "bb", "bb", "aa"], [0, 2, 1, 2, 2]
+    digest = hashlib.sha256(repr(names).encode() + b"\ntrain\n")
+    for row in sorted(f"{content} {names[label]!r}" for content, label in zip(hashes, labels, strict=True)):
+        digest.update(row.encode())
+    assert dataset_fingerprint(names, {"train": (hashes, labels)}) == digest.hexdigest()
+
+
+def test_a_sequence_hashes_as_its_text_does():
+    for separator in ("", "\n"):
+        for hashes in ([], ["aa"], ["aa", "bb", "aa"]):
+            assert sequence_digest(hashes, separator) == hashlib.sha256(separator.join(hashes).encode()).hexdigest()
+
+
+def test_many_pictures_take_no_text_each():
+    count = 20_000
+    hashes, labels = [hashlib.sha256(b"%d" % number).hexdigest() for number in range(count)], [0, 1] * (count // 2)
+    tracemalloc.start()
+    try:
+        dataset_fingerprint(("cat", "dog"), {"train": (hashes, labels)})
+        assert tracemalloc.get_traced_memory()[1] < 100 * count
+        tracemalloc.reset_peak()
+        sequence_digest(hashes)
+        assert tracemalloc.get_traced_memory()[1] < 10 * count
+    finally:
+        tracemalloc.stop()

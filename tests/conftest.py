@@ -20,6 +20,10 @@ from tests.hub_server import HubServer
 if "huggingface_hub" in sys.modules:
     raise RuntimeError("huggingface_hub was imported before tests/conftest.py could set HF_ENDPOINT")
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # As many workers as cores: threads of several on one core would wait for each other by spinning.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 _HOME = tempfile.mkdtemp(prefix="hf-transfer-tests-")
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
 _SERVER = HubServer()

@@ -9,11 +9,10 @@ stopped and started again, and two processes with different `--only` may share t
 `benchmarks/results/accuracy.md`. From-scratch runs have the budget of full fine-tuning.
 """
 
-import argparse
 import os
 from pathlib import Path
 
-from pipeline_runs import ROOT, UNRECORDED, add_record, lab_note, read_records, run_pipeline
+from pipeline_runs import ROOT, UNRECORDED, add_record, lab_note, read_arguments, read_records, run_pipeline
 
 RECORDS = ROOT / "benchmarks" / "results" / "accuracy.jsonl"
 TABLE = RECORDS.with_suffix(".md")
@@ -74,10 +73,7 @@ def write_table(records: list[dict]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default="", help="run only those whose name holds this text")
-    parser.add_argument("--table_only", action="store_true", help="write the table and run nothing")
-    args = parser.parse_args()
+    args = read_arguments(__doc__)
     done = {(r["checkpoint"], r["dataset"], r["strategy"]) for r in read_records(RECORDS)}
     for checkpoint, dataset, strategy in [] if args.table_only else planned_runs():
         name = f"{dataset}/{checkpoint}/{strategy}"

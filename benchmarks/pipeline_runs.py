@@ -3,6 +3,7 @@
 Shared by the benchmarks of accuracy.
 """
 
+import argparse
 import json
 import statistics
 import subprocess
@@ -64,6 +65,14 @@ def code_version() -> str:
 
 def _git(*words: str) -> str:
     return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def read_arguments(doc: str) -> argparse.Namespace:
+    """Reads the command line of a script whose runs are planned: `only` and `table_only`."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--only", default="", help="run only those whose name holds this text")
+    parser.add_argument("--table_only", action="store_true", help="write the table and run nothing")
+    return parser.parse_args()
 
 
 def spread(values: Sequence[float]) -> str:

@@ -10,12 +10,11 @@ accuracy is what defaults may be chosen by; test accuracy is shown beside it. Fi
 is `benchmarks/results/strategies.md`.
 """
 
-import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline_runs import ROOT, add_record, lab_note, read_records, run_pipeline, spread
+from pipeline_runs import ROOT, add_record, lab_note, read_arguments, read_records, run_pipeline, spread
 
 RECORDS = ROOT / "benchmarks" / "results" / "strategies.jsonl"
 TABLE = RECORDS.with_suffix(".md")
@@ -68,10 +67,7 @@ def write_table(records: list[dict]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default="", help="run only those whose name holds this text")
-    parser.add_argument("--table_only", action="store_true", help="write the table and run nothing")
-    args = parser.parse_args()
+    args = read_arguments(__doc__)
     done = {(r["checkpoint"], r["dataset"], r["way"], r["seed"]) for r in read_records(RECORDS)}
     for checkpoint, dataset, way, seed in [] if args.table_only else planned_runs():
         name = f"{dataset}/{checkpoint}/{way}/{seed}"

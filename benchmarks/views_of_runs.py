@@ -9,12 +9,11 @@ by; test accuracy is shown beside it. Finished runs are kept in `benchmarks/resu
 repeated; the table is `views_of_runs.md`, the figure is made by `benchmarks/views_figure.py`.
 """
 
-import argparse
 import os
 from pathlib import Path
 
 from peer_plan import last_quarter
-from pipeline_runs import ROOT, add_record, lab_note, read_records, run_pipeline, spread
+from pipeline_runs import ROOT, add_record, lab_note, read_arguments, read_records, run_pipeline, spread
 
 RECORDS = ROOT / "benchmarks" / "results" / "views_of_runs.jsonl"
 TABLE = RECORDS.with_suffix(".md")
@@ -65,10 +64,7 @@ def write_table(records: list[dict]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default="", help="run only those whose name holds this text")
-    parser.add_argument("--table_only", action="store_true", help="write the table and run nothing")
-    args = parser.parse_args()
+    args = read_arguments(__doc__)
     done = {(r["checkpoint"], r["strategy"], r["views"], r["seed"]) for r in read_records(RECORDS)}
     for run in [] if args.table_only else planned_runs():
         name = "/".join(str(part) for part in run)

@@ -45,11 +45,11 @@ def attach_cache(
     Raises:
         UserError: for options that cannot be, and where `--cache on` cannot be had.
     """
-    choice = choose_head_solver(config, data, checkpoint, augmentation, trainer)
+    views = _views(config, augmentation)
+    choice = choose_head_solver(config, data, checkpoint, augmentation, trainer, views)
     trainer.head_choice = choice
     # What was chosen, not what was asked for: `auto` may come to mean another.
     trainer.run_identity = {**trainer.run_identity, "--head_solver": "sgd" if choice is None else choice.solver}
-    views = _views(config, augmentation)
     limit = parse_size(config.cache_limit)
     if config.cache == "off" or config.strategy in ("full", "scratch"):
         if config.cache == "on":

@@ -40,7 +40,12 @@ class HeadChoice:
 
 
 def choose_head_solver(
-    config: FinetuneConfig, data: ImageData, checkpoint: Checkpoint, augmentation: AugmentationSettings, trainer: Any
+    config: FinetuneConfig,
+    data: ImageData,
+    checkpoint: Checkpoint,
+    augmentation: AugmentationSettings,
+    trainer: Any,
+    views: int,
 ) -> HeadChoice | None:
     """Chooses between steps and a solution.
 
@@ -49,6 +54,8 @@ def choose_head_solver(
             The run.
         trainer (`TransferTrainer`):
             Its trainer, before the training.
+        views (`int`):
+            How many views of each training picture are kept.
 
     Returns:
         [`HeadChoice`], or `None` for strategies that neither probe first nor train the head alone.
@@ -72,7 +79,8 @@ def choose_head_solver(
         if asked:
             raise UserError(f"--head_solver lbfgs and {option} exclude each other.", hint=f"leave {option} out")
         return HeadChoice("sgd", f"{option} asks for steps of the head")
-    against = _reason_against(config, data, checkpoint, augmentation, trainer, asked)
+    mixed = reason_against_mixing(augmentation) if config.strategy == "feature-extraction" else None
+    against = reason_against_cutting(trainer) or mixed or _reason_against(data, checkpoint, trainer, views, asked)
     if against is None:
         reason = "the best linear head on the frozen features, by validation"
         return HeadChoice("lbfgs", YOURS if asked else reason, asked)
@@ -116,25 +124,15 @@ def _excluded(config: FinetuneConfig, trainer: Any, asked: bool) -> list[str]:
     return [option for option, is_given in given.items() if is_given]
 
 
-def _reason_against(
-    config: FinetuneConfig,
-    data: ImageData,
-    checkpoint: Checkpoint,
-    augmentation: AugmentationSettings,
-    trainer: Any,
-    asked: bool,
-) -> str | None:
-    mixed = reason_against_mixing(augmentation) if config.strategy == "feature-extraction" else None
-    against = reason_against_cutting(trainer) or mixed
-    if against is not None:
-        return against
+def _reason_against(data: ImageData, checkpoint: Checkpoint, trainer: Any, views: int, asked: bool) -> str | None:
+    """Says why the head of a network cannot be solved on the features of these pictures; `None` where it can."""
     if min(data.class_counts("train")) == 0:
         return "there is a class without a training picture"
     name = linear_head(trainer.model, checkpoint.head_parameter_names)
     layer: Any = None if name is None else trainer.model.get_submodule(name)
     if layer is None or layer.bias is None or not _answers(trainer, layer):
         return NO_LINEAR_HEAD
-    size = 4 * layer.in_features * len(data.train) * (config.cache_views or 1)
+    size = 4 * layer.in_features * len(data.train) * views
     return (
         f"{shown_size(size)} of features are many for a solution in one go" if size > _LARGEST and not asked else None
     )

@@ -35,7 +35,7 @@ def chosen(
     )
     data: Any = SimpleNamespace(class_counts=lambda split: counts, train=range(sum(counts)))
     checkpoint: Any = SimpleNamespace(head_parameter_names=find_head(model))
-    return choose_head_solver(config, data, checkpoint, augmentation, trainer)
+    return choose_head_solver(config, data, checkpoint, augmentation, trainer, config.cache_views or 2)
 
 
 @pytest.fixture
@@ -118,3 +118,15 @@ def test_what_hinders_no_lp_ft(options: dict[str, Any], tmp_path: Path):
 def test_what_was_asked_for_by_name_is_refused(options: dict[str, Any], message: str, tmp_path: Path):
     with pytest.raises(UserError, match=message):
         chosen(tmp_path, "lp-ft", "lbfgs", **options)
+
+
+def test_every_view_counts_towards_what_is_too_much(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, solved_by_default
+):
+    width = tiny_model("vit").classifier.in_features
+    monkeypatch.setattr(head_choice, "_LARGEST", 4 * width * 20)
+    one, two = (chosen(tmp_path, "feature-extraction", cache_views=views) for views in (1, 2))
+    assert one is not None
+    assert two is not None
+    assert (one.solver, two.solver) == ("lbfgs", "sgd")
+    assert "of features are many" in two.reason

@@ -9,8 +9,8 @@ _HEAD = """# Memory of runs
 
 Command: `HF_TRANSFER_ASSETS=path/to/assets python benchmarks/memory.py`. One run of `finetune.py` for each row.
 Memory is anonymous (RssAnon + RssShmem of the process and its children, looked at every 50 ms); what is mapped from
-caches is not in it, but is in what was resident (VmHWM). MB are 10^6 bytes. By default our commands let glibc keep what
-is freed (`hf_transfer/allocator.py`), and so hold more than they need.
+caches is not in it, but is in what was resident (VmHWM). MB are 10^6 bytes. By default our commands let glibc keep
+what is freed (`hf_transfer/allocator.py`), and so hold more than they need.
 """
 _BY_STRATEGY = """## By strategy
 

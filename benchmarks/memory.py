@@ -6,6 +6,9 @@ Usage:
 Each run is `finetune.py` in a process of its own, whose anonymous memory is looked at all the while
 (`memory_watch.py`); what is mapped from the caches is not in it. Runs that `benchmarks/results/memory.jsonl` holds are
 not made again: remove the file to begin anew. The table is `benchmarks/results/memory.md` (`memory_table.py`).
+
+Our commands let glibc keep what is freed, so that a process also holds the gaps between what lives. By strategy, runs
+are therefore made with glibc's own habit too, where large blocks go back at once: their peak is what the run needs.
 """
 
 import argparse
@@ -27,6 +30,8 @@ from pipeline_runs import ROOT, add_record, code_version, read_records
 RESULTS = Path(__file__).resolve().parent / "results"
 STRATEGIES = ("feature-extraction", "partial", "full")
 PRECISIONS = {"float32": ("--bf16", "false"), "default": ()}
+ALLOCATORS = {"kept": {}, "given back": {"MALLOC_TRIM_THRESHOLD_": "131072"}}
+"""What becomes of freed memory; a user's word, glibc's own default in this case, stops us from keeping it."""
 LINES = {"training": "What will be done", "cached": "cache: "}
 SMALL = {"train": 96, "validation": 64, "test": 16}
 ONCE = {"train": 500, "validation": 64, "test": 64}
@@ -44,6 +49,7 @@ class Run:
     precision: str
     dataset: str
     repeats: int = 1
+    allocator: str = "kept"
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -60,8 +66,9 @@ class Run:
 def planned_runs() -> Iterator[Run]:
     """Returns the runs of both parts."""
     for checkpoint in ("mobilenet_v1_0.5_160", "vit_tiny_patch16_224", "mobilenet_v1_0.25_128"):
-        for precision, strategy in itertools.product(PRECISIONS, STRATEGIES):
-            yield Run("strategies", checkpoint, strategy, precision, "clothing10")
+        for precision, allocator in (("default", "kept"), ("default", "given back"), ("float32", "given back")):
+            for strategy in STRATEGIES:
+                yield Run("strategies", checkpoint, strategy, precision, "clothing10", allocator=allocator)
     for repeats, strategy in itertools.product(REPEATS, ("feature-extraction", "full")):
         yield Run("pictures", "mobilenet_v1_0.25_128", strategy, "default", "rbc12", repeats)
 
@@ -110,7 +117,8 @@ def measure(run: Run, assets: Path, scratch: Path) -> dict:
     command += ["--dataset", str(rows), "--strategy", run.strategy, *run.options]
     command += ["--cache_dir", str(cache), "--output_dir", str(out)]
     # Tables are kept by `datasets` as well.
-    seen = watch(command, LINES, {"saving": out / "model"}, {"HF_DATASETS_CACHE": str(scratch / "tables")})
+    environment = {"HF_DATASETS_CACHE": str(scratch / "tables"), **ALLOCATORS[run.allocator]}
+    seen = watch(command, LINES, {"saving": out / "model"}, environment)
     report = json.loads((out / "run.json").read_text(encoding="utf-8"))
     decisions = {decision["name"]: decision for decision in report["decisions"]}
     return {

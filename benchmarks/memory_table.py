@@ -9,28 +9,27 @@ _HEAD = """# Memory of runs
 
 Command: `HF_TRANSFER_ASSETS=path/to/assets python benchmarks/memory.py`. One run of `finetune.py` for each row.
 Memory is anonymous (RssAnon + RssShmem of the process and its children, looked at every 50 ms); what is mapped from
-caches is not in it, but is in what was resident (VmHWM). MB are 10^6 bytes. glibc keeps freed memory on purpose
-(`hf_transfer/allocator.py`).
+caches is not in it, but is in what was resident (VmHWM). MB are 10^6 bytes. By default our commands let glibc keep
+what is freed (`hf_transfer/allocator.py`), and so hold more than they need.
 """
 _BY_STRATEGY = """## By strategy
 
 96 pictures of clothing10, 12 steps of batches of 32, then an evaluation of 64 pictures at a time; frozen layers are
-computed once and kept where that is the default. Measured: the peak of the training, from its first step (or the
-computing of features) to the saving of the model, less what the process had right before; `estimate` is the one
-printed before the training, without the weights, which are there before. The modules that torch loads with the first
-step, what kernels take for themselves and what the allocator holds back are in the former alone.
+computed once and kept where that is the default. Measured: the peak of the whole run, less what the process had right
+before the training; `needed` with freed blocks given back to the system at once, `held` as runs are by default.
+`estimate` is the one printed before the training, without the weights, which are there before.
 
 """
 _STRATEGY_COLUMNS = (
     "checkpoint",
     "computed in",
     "strategy",
-    "before, MB",
-    "training, MB",
     "estimate, MB",
-    "less than `full`, MB",
-    "by the estimate, MB",
-    "resident, MB",
+    "needed, MB",
+    "held, MB",
+    "less than `full`: estimate, MB",
+    "needed, MB",
+    "held, MB",
 )
 _BY_PICTURES = """## By number of pictures
 
@@ -67,28 +66,21 @@ def table(records: Sequence[Mapping]) -> str:
 
 
 def _by_strategy(records: Sequence[Mapping]) -> Iterator[tuple[str, ...]]:
-    full = {(r["checkpoint"], r["precision"]): r for r in records if r["strategy"] == "full"}
+    cells: dict[tuple[str, str], dict[str, dict[str, int]]] = {}
     for record in records:
-        measured, estimate = _beyond(record)
-        whole = full.get((record["checkpoint"], record["precision"]))
-        saved = ("", "")
-        if whole is not None and whole is not record:
-            saved = tuple(_mb(more - less) for more, less in zip(_beyond(whole), (measured, estimate), strict=True))
-        yield (
-            record["checkpoint"],
-            record["computed_in"].split(",")[0],
-            record["strategy"],
-            _mb(record["before"]),
-            _mb(measured),
-            _mb(estimate),
-            *saved,
-            _mb(record["resident"]),
-        )
+        of_strategies = cells.setdefault((record["checkpoint"], record["computed_in"].split(",")[0]), {})
+        cell = of_strategies.setdefault(record["strategy"], {})
+        cell["estimate"] = record["estimate"] - record["estimated_weights"]
+        cell[record["allocator"]] = record["whole"] - record["before"]
+    for (checkpoint, computed_in), of_strategies in cells.items():
+        full = of_strategies.get("full", {})
+        for strategy, cell in of_strategies.items():
+            less = {name: full[name] - cell[name] for name in cell if name in full and strategy != "full"}
+            yield (checkpoint, computed_in, strategy, *_shown(cell), *_shown(less))
 
 
-def _beyond(record: Mapping) -> tuple[int, int]:
-    """Returns what a training took beyond what was there before it: measured, and by the estimate."""
-    return record["training"] - record["before"], record["estimate"] - record["estimated_weights"]
+def _shown(cell: Mapping[str, int]) -> Iterator[str]:
+    return (_mb(cell[name]) if name in cell else "" for name in ("estimate", "given back", "kept"))
 
 
 def _by_pictures(records: Sequence[Mapping]) -> Iterator[tuple[str, ...]]:

@@ -1,4 +1,4 @@
-"""glibc told to keep the memory that a network's layers free, for the next batch.
+"""glibc told to keep the memory that a network's layers free, for the next batch, and when to give it back.
 
 By default glibc takes every block of some size from the system and gives it back when it is freed. A network on the
 CPU frees such blocks at every layer, and the system has to find and clear new pages each time: a good part of the time
@@ -31,6 +31,18 @@ def keep_freed_memory() -> bool:
         return False
     library = ctypes.CDLL(None)
     return bool(library.mallopt(_MMAP_THRESHOLD, LARGEST_KEPT) and library.mallopt(_TRIM_THRESHOLD, KEPT_AT_THE_TOP))
+
+
+def give_back_freed_memory() -> bool:
+    """Gives the system what has been freed so far.
+
+    For the end of a stage that made many small things, such as the rows of a list: what they leave behind is in pieces
+    that a network's tensors do not fit into.
+
+    Returns:
+        `bool`: whether there was anything; never without glibc.
+    """
+    return platform.libc_ver()[0] == "glibc" and bool(ctypes.CDLL(None).malloc_trim(0))
 
 
 def _has_users_words() -> bool:

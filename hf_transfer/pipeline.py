@@ -14,6 +14,7 @@ from typing import Any
 from transformers import TrainingArguments, set_seed
 from transformers.utils.logging import disable_progress_bar
 
+from hf_transfer.allocator import give_back_freed_memory
 from hf_transfer.config import FinetuneConfig
 from hf_transfer.data.decode_once import decode_once
 from hf_transfer.data.image_data import ImageData
@@ -64,6 +65,7 @@ def finetune(config: FinetuneConfig) -> RunReport | None:
         check_push(config, folder, verdict)
     with clock.stage("data"):
         data = load_image_data(config)
+        give_back_freed_memory()
         compute_metrics = ClassificationMetrics(data.label_names, config.metrics or ())
     with clock.stage("checkpoint"):
         set_seed(int(config.training.get("seed", TrainingArguments.seed)))
@@ -105,6 +107,8 @@ def finetune(config: FinetuneConfig) -> RunReport | None:
     if not args.should_save:
         return None
     with clock.stage("evaluation"):
+        # The batches of an evaluation are larger than those of a training, and fit into nothing that it left.
+        give_back_freed_memory()
         evaluation = _evaluate(config, data, folder, args.per_device_eval_batch_size)
         probe = _probe(config, data, checkpoint, args.per_device_eval_batch_size) if config.linear_probe else None
     report = RunReport(

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import datasets
+import pyarrow as pa
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
@@ -62,6 +63,8 @@ def load_image_data(config: FinetuneConfig) -> ImageData:
     chosen = {split: [hashes[table][row] for row in members] for split, (table, members) in parts.items()}
     numbers = {split: [labels[table][row] for row in members] for split, (table, members) in parts.items()}
     whole = {split: _labelled(tables[split], labels[split], names) for split in tables}
+    # Arrow keeps what it made on the way for tables that are not going to come.
+    pa.default_memory_pool().release_unused()
     return ImageData(
         name=config.dataset,
         kind=kind,

@@ -5,6 +5,7 @@ number labels.
 """
 
 import glob
+from collections.abc import Iterable
 from pathlib import Path
 
 import datasets
@@ -102,7 +103,7 @@ def _images(table: datasets.Dataset, column: str, source: str, folder: Path | No
     if isinstance(feature, datasets.Image):
         return pictures.cast_column("image", STORED_IMAGE)
     if isinstance(feature, datasets.Value) and feature.dtype in ("string", "large_string"):
-        return stored_images(paths=_resolved(list(pictures["image"]), source, folder))
+        return stored_images(paths=_resolved(pictures["image"], source, folder))
     if isinstance(feature, datasets.Value) and feature.dtype in ("binary", "large_binary"):
         contents = list(pictures["image"])
         _check_no_gaps(contents, column, source)
@@ -138,15 +139,19 @@ def _check_no_gaps(pictures: list, column: str, source: str) -> None:
         )
 
 
-def _resolved(paths: list[str | None], source: str, folder: Path | None) -> list[str]:
+def _resolved(paths: Iterable[str | None], source: str, folder: Path | None) -> list[str]:
     if folder is None:
         raise UserError(f"The image column of {source} holds paths, which lead nowhere outside of a local table.")
-    full = [str(folder / path) if path else "" for path in paths]
-    missing = [given for given, path in zip(paths, full, strict=True) if not path or not Path(path).is_file()]
+    full: list[str] = []
+    missing: list[str | None] = []
+    for given in paths:
+        full.append(str(folder / given) if given else "")
+        if not given or not Path(full[-1]).is_file():
+            missing.append(given)
     if missing:
         shown = ", ".join(repr(path) for path in missing[:3])
         raise UserError(
-            f"{len(missing)} of {len(paths)} pictures named in {source} do not exist: {shown}"
+            f"{len(missing)} of {len(full)} pictures named in {source} do not exist: {shown}"
             + (" ..." if len(missing) > 3 else ""),
             f"absolute paths, or paths relative to {folder}",
         )

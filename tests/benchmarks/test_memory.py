@@ -112,7 +112,7 @@ def test_training_pictures_are_listed_again_and_again_and_no_others(tmp_path: Pa
 def test_options_are_those_of_finetune():
     memory = import_module("memory")
     runs = list(memory.planned_runs())
-    assert len(set(runs)) == len(runs) == 24
+    assert len(set(runs)) == len(runs) == 33
     for run in runs:
         config = parse_command_line(["--model", "m", "--dataset", "d", "--strategy", run.strategy, *run.options])
         assert config.training["max_steps"] == config.training["eval_steps"]
@@ -139,6 +139,7 @@ def record(part: str, strategy: str, training: int, estimate: int = 0, pictures:
         "checkpoint": "some_network",
         "strategy": strategy,
         "precision": "float32",
+        "allocator": "kept",
         "computed_in": "float32, channels-last",
         "pictures": pictures,
         "before": before * MB,
@@ -156,14 +157,18 @@ def record(part: str, strategy: str, training: int, estimate: int = 0, pictures:
 
 def test_the_table_compares_with_full_and_with_the_row_above():
     records = [
-        record("strategies", "feature-extraction", 800, 105),
-        record("strategies", "full", 1300, 555),
+        record("strategies", "feature-extraction", 800, 105) | {"whole": 900 * MB},
+        record("strategies", "feature-extraction", 800, 105) | {"whole": 800 * MB, "allocator": "given back"},
+        record("strategies", "full", 1300, 555) | {"whole": 1400 * MB},
+        record("strategies", "full", 1300, 555) | {"whole": 1250 * MB, "allocator": "given back"},
+        record("strategies", "partial", 1300, 305) | {"computed_in": "bfloat16 autocast", "whole": 1000 * MB},
         record("pictures", "full", 700, pictures=500, before=600),
         record("pictures", "full", 709, pictures=5000, before=609),
     ]
     lines = import_module("memory_table").table(records).splitlines()
-    assert "| some_network | float32 | feature-extraction | 600 | 200 | 100 | 500 | 450 | 3000 |" in lines
-    assert "| some_network | float32 | full | 600 | 700 | 550 |  |  | 3000 |" in lines
+    assert "| some_network | float32 | feature-extraction | 100 | 200 | 300 | 450 | 450 | 500 |" in lines
+    assert "| some_network | float32 | full | 550 | 650 | 800 |  |  |  |" in lines
+    assert "| some_network | bfloat16 autocast | partial | 300 |  | 400 |  |  |  |" in lines
     assert "| full | 500 | 600 | 700 | 2000 |  |  | 3000 |" in lines
     assert "| full | 5000 | 609 | 709 | 2000 | 2000 | 2000 | 3000 |" in lines
     assert "Dates: 2026-11-26. Code: abc." in lines[-1]

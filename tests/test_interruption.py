@@ -112,5 +112,5 @@ def test_a_damaged_checkpoint_is_told(project: list[str], tmp_path: Path, capsys
     assert "was cut off" in capsys.readouterr().err
     assert main([*words, "--resume_from_checkpoint", "last"]) == 2
     captured = capsys.readouterr()
-    assert "is passed over" in captured.out
+    assert "is passed over" in captured.err
     assert "no checkpoint that is whole" in captured.err

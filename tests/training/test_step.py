@@ -14,9 +14,7 @@ from transformers import TrainerCallback, TrainingArguments
 from hf_transfer.models.head import find_head
 from hf_transfer.training.arguments import planned_arguments
 from hf_transfer.training.averaging import WeightAverage
-from hf_transfer.training.frozen import open_groups
 from hf_transfer.training.l2sp import L2SPCallback
-from hf_transfer.training.memory import kept_bytes_per_image
 from hf_transfer.training.strategies import Unfreezing
 from tests.training.test_arguments import config
 from tests.training.tiny_run import NUM_LABELS, tiny_model, tiny_trainer
@@ -142,19 +140,3 @@ def test_nothing_is_recorded_below_the_lowest_open_group(family: str, strategy: 
     tensors = [output for output in outputs.values() if isinstance(output, torch.Tensor)]
     assert len(tensors) > 3
     assert not [tensor for tensor in tensors if tensor.requires_grad or tensor.grad_fn is not None]
-
-
-@pytest.mark.parametrize("family", ["vit", "resnet"])
-def test_what_is_kept_does_not_depend_on_what_is_frozen_below(family: str, tmp_path: Path):
-    """The head alone keeps what a linear layer keeps of its own input, whatever lies below it."""
-    model = tiny_model(family)
-    trainer = tiny_trainer(model, tmp_path, family, strategy="feature-extraction")
-    head = trainer.groups[-1].parameter_names
-    open_groups(model, trainer.groups, (len(trainer.groups) - 1,))
-    features: list[torch.Tensor] = []
-    owner = model.get_submodule(next(name for name in head if name.endswith("weight")).rpartition(".")[0])
-    hook = owner.register_forward_pre_hook(lambda module, inputs: features.append(inputs[0]))
-    model(pixel_values=torch.randn(1, 3, 32, 32))
-    hook.remove()
-    # Two images are averaged; what lies before the head is kept as its own storage, and nothing of the backbone.
-    assert kept_bytes_per_image(model, head, (3, 32, 32)) <= features[0].untyped_storage().nbytes() * 2

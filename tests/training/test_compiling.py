@@ -72,9 +72,10 @@ def trained(
 def trainer_of(family: str, folder: Path, backend: Any = None, **settings: Any) -> TransferTrainer:
     torch.compiler.reset()
     model = tiny_model(family)
+    dropout = settings.pop("dropout", 0.1)
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
-            module.p = 0.1
+            module.p = dropout
     set_seed(5)
     usual = {
         "split_size": 8,
@@ -235,8 +236,9 @@ def test_the_cache_comes_first(tmp_path: Path, capsys: pytest.CaptureFixture):
 @pytest.mark.parametrize("family", ["vit", "resnet"])
 @pytest.mark.usefixtures("always")
 def test_inductor_learns_the_same(family: str, tmp_path: Path):
-    plain, _ = trained(family, tmp_path / "plain", optim="sgd")
-    auto, trainer = trained(family, tmp_path / "auto", "inductor", optim="sgd")
+    # Inductor draws the masks of dropout in a way of its own.
+    plain, _ = trained(family, tmp_path / "plain", optim="sgd", dropout=0.0)
+    auto, trainer = trained(family, tmp_path / "auto", "inductor", optim="sgd", dropout=0.0)
     assert trainer.compiled is not None
     for name, tensor in plain.items():
         torch.testing.assert_close(auto[name], tensor, rtol=1e-4, atol=1e-5)

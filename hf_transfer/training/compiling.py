@@ -36,7 +36,7 @@ from hf_transfer.training.loss import classification_loss
 BEST_CASE_SAVING = 1 - 1 / 1.95
 """Share of a step that compiling saves at best: image classifiers are reported to become 1.1 to 1.95 times as fast."""
 EXPECTED_COMPILE_SECONDS = 60.0
-"""Reports speak of seconds to minutes; on a busy core a tiny ViT took three, and 14 s with inductor's cache filled."""
+"""Reports speak of seconds to minutes."""
 LEAST_SAVING = 0.05
 """Share of a step; less is within what a few steps differ by."""
 TIMED_STEPS = 3

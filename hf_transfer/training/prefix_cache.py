@@ -56,6 +56,7 @@ class PrefixCache(TrainerCallback):
         self._builder = PrefixBuilder(trainer, settings, splits)
         self.facts: list[dict[str, Any]] = []
         self._phase: Phase | None = None
+        self._phases_of: tuple[Any, list[Phase]] | None = None
         self._stretch: Stretch | None = None
         self._views: int | None = None
         self._cached: CachedPrefix | None = None
@@ -139,11 +140,15 @@ class PrefixCache(TrainerCallback):
     def _phases(self) -> list[Phase]:
         """Returns all phases of the run, as far as its thaws are known."""
         schedule, num_groups = self.trainer.unfreezing.schedule, len(self.trainer.groups)
-        edges = [0, *schedule.changes(), schedule.total_steps]
-        return [
-            Phase(start, end, min(schedule.open_groups(start), default=num_groups))
-            for start, end in zip(edges, edges[1:], strict=False)
-        ]
+        # Asked for at every step; a schedule is never changed, only replaced.
+        if self._phases_of is None or self._phases_of[0] is not schedule:
+            edges = [0, *schedule.changes(), schedule.total_steps]
+            phases = [
+                Phase(start, end, min(schedule.open_groups(start), default=num_groups))
+                for start, end in zip(edges, edges[1:], strict=False)
+            ]
+            self._phases_of = (schedule, phases)
+        return self._phases_of[1]
 
     def _phase_at(self, step: int) -> Phase:
         phases = self._phases()

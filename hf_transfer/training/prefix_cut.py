@@ -65,7 +65,7 @@ class PrefixCut:
     """What stubs return; of no consequence."""
     _answers: dict[str, list[_Answer]] = field(default_factory=dict)
     _picture: tuple[int, ...] = ()
-    _dummies: dict[Any, torch.Tensor] = field(default_factory=dict)
+    _contents: dict[Any, torch.Tensor] = field(default_factory=dict)
 
     def collect(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
         """Runs what lies below the cut.
@@ -116,7 +116,7 @@ class PrefixCut:
             ]
 
         with self._stubs(batch), self._watched_inputs(replace):
-            yield self._dummy(("pixels",), (batch, *self._picture), kept[0].device, torch.float32)
+            yield self._dummy((batch, *self._picture), kept[0].device, torch.float32)
 
     def probe(self, pixel_values: torch.Tensor) -> None:
         """Finds the inlets and what the modules below return, in one pass with gradients."""
@@ -182,8 +182,8 @@ class PrefixCut:
     def _stubs(self, batch: int) -> Iterator[None]:
         stubbed = [(self.model.get_submodule(name), answers) for name, answers in self._answers.items()]
         own = [vars(module).get("forward") for module, _ in stubbed]
-        for number, (module, answers) in enumerate(stubbed):
-            module.forward = self._stub(number, answers, batch)
+        for module, answers in stubbed:
+            module.forward = self._stub(answers, batch)
         try:
             yield
         finally:
@@ -192,28 +192,26 @@ class PrefixCut:
                 if forward is not None:
                     module.forward = forward
 
-    def _stub(self, number: int, answers: list[_Answer], batch: int):
-        remaining = iter(range(len(answers)))
+    def _stub(self, answers: list[_Answer], batch: int):
+        remaining = iter(answers)
 
         def forward(*args: Any, **kwargs: Any) -> Any:
-            call = next(remaining)
-            answer = answers[call]
+            answer = next(remaining)
             leaves = [
-                self._dummy((number, call, leaf), (batch, *value.shape[1:]), value.device, value.dtype)
-                if follows
-                else value
-                for leaf, (value, follows) in enumerate(zip(answer.leaves, answer.follows_batch, strict=True))
+                self._dummy((batch, *value.shape[1:]), value.device, value.dtype) if follows else value
+                for value, follows in zip(answer.leaves, answer.follows_batch, strict=True)
             ]
             return tree_unflatten(leaves, answer.spec)
 
         return forward
 
-    def _dummy(self, key: tuple, shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-        """Returns a tensor without content, the same one each time: filling memory costs time as well."""
-        known = (*key, shape[0], self.filling)
-        if known not in self._dummies:
-            self._dummies[known] = torch.full(shape, self.filling, device=device, dtype=dtype)
-        return self._dummies[known]
+    def _dummy(self, shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+        """Returns a tensor without content. All lie in the same memory, as large as the largest, filled only once."""
+        size, kind = torch.Size(shape).numel(), (device, dtype, self.filling)
+        if kind not in self._contents or self._contents[kind].numel() < size:
+            self._contents[kind] = torch.full((size,), self.filling, device=device, dtype=dtype)
+        # `data`, since autograd would otherwise take a layer that writes into one for a change of all the others.
+        return self._contents[kind][:size].data.view(shape)
 
 
 def _follows_batch(value: Any, batch: int) -> bool:

@@ -139,3 +139,40 @@ def test_layers_that_write_into_their_input_are_cut_as_well():
     cut = find_cut(model, groups, 1, pictures)
     assert cut is not None
     assert [inlet.module for inlet in cut.inlets] == ["dropout"]
+
+
+class Writing(nn.Module):
+    """Adds one frozen layer's output to another's in place, as ResNets do."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.head = (nn.Linear(3, 3) for _ in range(3))
+
+    def forward(self, pixel_values):
+        below = self.first(pixel_values.mean((2, 3)))
+        added = self.second(below)
+        added += below
+        return type("Output", (), {"logits": self.head(added)})()
+
+
+def test_what_stubs_return_lies_in_the_same_memory():
+    torch.manual_seed(0)
+    model = Writing()
+    names = ("first", "second", "head")
+    groups = [LayerGroup(name, (f"{name}.weight", f"{name}.bias"), (name,)) for name in names]
+    open_groups(model, groups, (2,))
+    pictures = torch.randn(5, 3, 8, 8)
+    cut = find_cut(model, groups, 2, pictures)
+    assert cut is not None
+    returned = {}
+    with cut.fed_with(cut.collect(pictures)) as without_content:
+        for name in ("first", "second"):
+            returned[name] = model.get_submodule(name)(without_content).untyped_storage().data_ptr()
+    assert set(returned.values()) == {without_content.untyped_storage().data_ptr()}
+    torch.testing.assert_close(logits(model, pictures), logits_of_part(model, cut, pictures))
+
+
+def logits_of_part(model: nn.Module, cut, pictures: torch.Tensor) -> torch.Tensor:
+    """Returns the logits of the part above the cut."""
+    with cut.fed_with(cut.collect(pictures)) as without_content:
+        return logits(model, without_content)

@@ -16,6 +16,7 @@ from transformers import BaseImageProcessor, PreTrainedModel
 from hf_transfer.data.images import to_rgb
 from hf_transfer.data.transforms import build_eval_transform
 from hf_transfer.errors import UserError
+from hf_transfer.models.memory_layout import suits_channels_last
 
 
 def stream_logits(
@@ -39,9 +40,10 @@ def stream_logits(
         pictures, batch_size, num_workers=workers, collate_fn=list, generator=torch.Generator().manual_seed(0)
     )
     model.eval().to(place)
+    layout = _pixel_layout(model, place)
     for batch in loader:
         tensors = [item for item in batch if isinstance(item, torch.Tensor)]
-        logits = iter(_forward(model, torch.stack(tensors), place) if tensors else ())
+        logits = iter(_forward(model, _stacked(tensors, layout), place) if tensors else ())
         for item in batch:
             yield item if isinstance(item, UserError) else next(logits)
 
@@ -65,6 +67,19 @@ class _Pictures(Dataset):
             return self.transform(to_rgb(self.images[index]))
         except UserError as error:
             return error
+
+
+def _pixel_layout(model: PreTrainedModel, device: torch.device) -> torch.memory_format:
+    """Returns the layout of pixels, which layers pass on. The model's own stays: whoever lent it may save it later.
+
+    On a GPU channels-last is for tensor cores, which full precision does without.
+    """
+    channels_last = device.type == "cpu" and suits_channels_last(model)
+    return torch.channels_last if channels_last else torch.contiguous_format
+
+
+def _stacked(pictures: Sequence[torch.Tensor], layout: torch.memory_format) -> torch.Tensor:
+    return torch.stack(tuple(pictures)).contiguous(memory_format=layout)
 
 
 def _forward(model: PreTrainedModel, pixel_values: torch.Tensor, device: torch.device) -> np.ndarray:

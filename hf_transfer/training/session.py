@@ -24,6 +24,7 @@ from hf_transfer.data.mixing import MixingCollator, collate_images
 from hf_transfer.data.transforms import AugmentationSettings
 from hf_transfer.errors import UserError, nearest
 from hf_transfer.models.checkpoint import Checkpoint
+from hf_transfer.models.memory_layout import suits_channels_last
 from hf_transfer.training.arguments import EARLY_STOPPING_PATIENCE, recomputes_activations
 from hf_transfer.training.averaging import WeightAverage
 from hf_transfer.training.batch_size import train_within_memory
@@ -221,14 +222,10 @@ def save_model(trainer: TransferTrainer, folder: Path) -> None:
 
 
 def wants_channels_last(config: FinetuneConfig, model: nn.Module) -> bool:
-    """Tells whether kernels are laid out channels-last: by choice, or for classic conv nets.
-
-    Networks with BatchNorm, such as ResNet and MobileNet, run faster so; transformers do not
-    (`benchmarks/results/channels_last.md`).
-    """
+    """Tells whether kernels are laid out channels-last: by choice, or for networks that it suits."""
     if config.channels_last != "auto":
         return config.channels_last == "on"
-    return any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+    return suits_channels_last(model)
 
 
 def _check_best_metric(args: TrainingArguments, compute_metrics: Callable, num_classes: int) -> None:

@@ -149,6 +149,23 @@ def test_logits_are_those_of_the_plain_model_for_any_batch_size_and_workers(tmp_
         np.testing.assert_allclose(found, np.stack(plainly), atol=1e-6)
 
 
+@pytest.mark.parametrize(("model_type", "channels_last"), [("resnet", True), ("vit", False)])
+def test_pixels_are_laid_out_as_suits_the_network_and_its_own_layout_stays(
+    tmp_path: Path, model_type: str, channels_last: bool
+):
+    loaded = load_classifier(build_tiny_checkpoint(tmp_path, model_type))
+    seen: list[bool] = []
+    loaded.model.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(
+            kwargs["pixel_values"].is_contiguous(memory_format=torch.channels_last)
+        ),
+        with_kwargs=True,
+    )
+    predict_logits(loaded.model, loaded.image_processor, [tiny_image()] * 3, batch_size=3, device="cpu")
+    assert seen == [channels_last]
+    assert all(parameter.is_contiguous() for parameter in loaded.model.parameters())
+
+
 def test_timm_models_are_measured_too(tmp_path: Path):
     torch.manual_seed(1)
     folder = build_tiny_timm_checkpoint(tmp_path / "timm", "test_vit", 3)

@@ -12,7 +12,7 @@ stopped and started again, and two processes with different `--only` may share t
 import os
 from pathlib import Path
 
-from pipeline_runs import ROOT, UNRECORDED, add_record, lab_note, read_arguments, read_records, run_pipeline
+from pipeline_runs import ROOT, UNRECORDED, lab_note, make_planned, run_pipeline
 
 RECORDS = ROOT / "benchmarks" / "results" / "accuracy.jsonl"
 TABLE = RECORDS.with_suffix(".md")
@@ -41,10 +41,9 @@ def planned_runs() -> list[tuple[str, str, str]]:
     ]
 
 
-def run(assets: Path, checkpoint: str, dataset: str, strategy: str) -> dict:
-    """Runs one fine-tuning and returns its record."""
-    record = run_pipeline(assets, checkpoint, dataset, ["--strategy", strategy])
-    return {"checkpoint": checkpoint, "dataset": dataset, "strategy": strategy, **record}
+def run(checkpoint: str, dataset: str, strategy: str) -> dict:
+    """Runs one fine-tuning with default settings."""
+    return run_pipeline(Path(os.environ["HF_TRANSFER_ASSETS"]), checkpoint, dataset, ["--strategy", strategy])
 
 
 def write_table(records: list[dict]) -> None:
@@ -72,19 +71,5 @@ def write_table(records: list[dict]) -> None:
     TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def main() -> None:
-    args = read_arguments(__doc__)
-    done = {(r["checkpoint"], r["dataset"], r["strategy"]) for r in read_records(RECORDS)}
-    for checkpoint, dataset, strategy in [] if args.table_only else planned_runs():
-        name = f"{dataset}/{checkpoint}/{strategy}"
-        if (checkpoint, dataset, strategy) in done or args.only not in name:
-            continue
-        print(f"=== {name}", flush=True)
-        record = run(Path(os.environ["HF_TRANSFER_ASSETS"]), checkpoint, dataset, strategy)
-        add_record(RECORDS, record)
-        write_table(read_records(RECORDS))
-    write_table(read_records(RECORDS))
-
-
 if __name__ == "__main__":
-    main()
+    make_planned(__doc__, RECORDS, ("checkpoint", "dataset", "strategy"), planned_runs(), run, write_table)

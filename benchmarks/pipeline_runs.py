@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 UNRECORDED = "before 84c98a9"
@@ -73,6 +73,42 @@ def read_arguments(doc: str) -> argparse.Namespace:
     parser.add_argument("--only", default="", help="run only those whose name holds this text")
     parser.add_argument("--table_only", action="store_true", help="write the table and run nothing")
     return parser.parse_args()
+
+
+def make_planned(
+    doc: str,
+    path: Path,
+    names: Sequence[str],
+    planned: Sequence[tuple],
+    measure: Callable[..., dict],
+    write_table: Callable[[list[dict]], None],
+) -> None:
+    """Makes the planned runs that a file of records lacks, as the command line has it, and the table after each.
+
+    Args:
+        doc (`str`):
+            Of the script.
+        path (`Path`):
+            Records of finished runs, a line each.
+        names (`Sequence[str]`):
+            What the parts of a planned run are called in records.
+        planned (`Sequence[tuple]`):
+            The runs.
+        measure (`Callable`):
+            Takes the parts of a run and returns the rest of its record.
+        write_table (`Callable`):
+            Writes the table of all records.
+    """
+    args = read_arguments(doc)
+    done = {tuple(record[name] for name in names) for record in read_records(path)}
+    for run in [] if args.table_only else planned:
+        title = "/".join(str(part) for part in run)
+        if run in done or args.only not in title:
+            continue
+        print(f"=== {title}", flush=True)
+        add_record(path, dict(zip(names, run, strict=True)) | measure(*run))
+        write_table(read_records(path))
+    write_table(read_records(path))
 
 
 def spread(values: Sequence[float]) -> str:

@@ -14,7 +14,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline_runs import ROOT, add_record, lab_note, read_arguments, read_records, run_pipeline, spread
+from pipeline_runs import ROOT, lab_note, make_planned, run_pipeline, spread
 
 RECORDS = ROOT / "benchmarks" / "results" / "strategies.jsonl"
 TABLE = RECORDS.with_suffix(".md")
@@ -66,21 +66,11 @@ def write_table(records: list[dict]) -> None:
     TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def main() -> None:
-    args = read_arguments(__doc__)
-    done = {(r["checkpoint"], r["dataset"], r["way"], r["seed"]) for r in read_records(RECORDS)}
-    for checkpoint, dataset, way, seed in [] if args.table_only else planned_runs():
-        name = f"{dataset}/{checkpoint}/{way}/{seed}"
-        if (checkpoint, dataset, way, seed) in done or args.only not in name:
-            continue
-        print(f"=== {name}", flush=True)
-        options = [*WAYS[way], *EPOCHS, "--seed", str(seed)]
-        record = run_pipeline(Path(os.environ["HF_TRANSFER_ASSETS"]), checkpoint, dataset, options)
-        run = {"checkpoint": checkpoint, "dataset": dataset, "way": way, "seed": seed}
-        add_record(RECORDS, run | record)
-        write_table(read_records(RECORDS))
-    write_table(read_records(RECORDS))
+def run(checkpoint: str, dataset: str, way: str, seed: int) -> dict:
+    """Runs one way of fine-tuning."""
+    options = [*WAYS[way], *EPOCHS, "--seed", str(seed)]
+    return run_pipeline(Path(os.environ["HF_TRANSFER_ASSETS"]), checkpoint, dataset, options)
 
 
 if __name__ == "__main__":
-    main()
+    make_planned(__doc__, RECORDS, ("checkpoint", "dataset", "way", "seed"), planned_runs(), run, write_table)

@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 
 from peer_plan import last_quarter
-from pipeline_runs import ROOT, add_record, lab_note, read_arguments, read_records, run_pipeline, spread
+from pipeline_runs import ROOT, lab_note, make_planned, run_pipeline, spread
 
 RECORDS = ROOT / "benchmarks" / "results" / "views_of_runs.jsonl"
 TABLE = RECORDS.with_suffix(".md")
@@ -63,21 +63,11 @@ def write_table(records: list[dict]) -> None:
     TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def main() -> None:
-    args = read_arguments(__doc__)
-    done = {(r["checkpoint"], r["strategy"], r["views"], r["seed"]) for r in read_records(RECORDS)}
-    for run in [] if args.table_only else planned_runs():
-        name = "/".join(str(part) for part in run)
-        if run in done or args.only not in name:
-            continue
-        print(f"=== {name}", flush=True)
-        checkpoint, strategy, views, seed = run
-        record = run_pipeline(Path(os.environ["HF_TRANSFER_ASSETS"]), checkpoint, DATASET, options_of(*run))
-        facts = {"checkpoint": checkpoint, "strategy": strategy, "views": views, "seed": seed}
-        add_record(RECORDS, facts | record)
-        write_table(read_records(RECORDS))
-    write_table(read_records(RECORDS))
+def run(checkpoint: str, strategy: str, views: str, seed: int) -> dict:
+    """Makes one run."""
+    options = options_of(checkpoint, strategy, views, seed)
+    return run_pipeline(Path(os.environ["HF_TRANSFER_ASSETS"]), checkpoint, DATASET, options)
 
 
 if __name__ == "__main__":
-    main()
+    make_planned(__doc__, RECORDS, ("checkpoint", "strategy", "views", "seed"), planned_runs(), run, write_table)

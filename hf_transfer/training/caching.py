@@ -28,7 +28,7 @@ from hf_transfer.training.solved_start import SolvedHeadCallback
 from hf_transfer.training.trainer import TransferTrainer
 
 DEFAULT_VIEWS = 2
-"""More hardly help a frozen head, fewer do less well with some networks (`benchmarks/views.py`)."""
+"""Four gain half a point at most and cost twice as much, one loses up to two (`benchmarks/results/views.md`)."""
 
 
 def attach_cache(

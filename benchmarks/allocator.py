@@ -34,9 +34,10 @@ def measure(checkpoint: str, size: int, keep: bool) -> dict[str, float]:
     import torch
     from transformers import AutoModelForImageClassification
 
+    from hf_transfer.models.batch_norm import has_batch_norm
+
     model = AutoModelForImageClassification.from_pretrained(checkpoint, dtype=torch.float32)
-    classic = any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules())
-    layout = torch.channels_last if classic else torch.contiguous_format
+    layout = torch.channels_last if has_batch_norm(model) else torch.contiguous_format
     model.to(memory_format=layout)
     pictures = torch.randn(EVAL_BATCH, 3, size, size).contiguous(memory_format=layout)
     labels = torch.randint(0, 10, (TRAIN_BATCH,))

@@ -12,6 +12,7 @@ from torch import nn
 from hf_transfer.allocator import keep_freed_memory
 from hf_transfer.data.image_dataset import ImageClassificationDataset
 from hf_transfer.data.mixing import collate_images
+from hf_transfer.models.batch_norm import has_batch_norm
 from hf_transfer.models.checkpoint import Checkpoint
 
 EPOCHS, BATCH = 6, 32
@@ -22,8 +23,7 @@ def features(checkpoint: Checkpoint, split: datasets.Dataset, transform, seed: i
     keep_freed_memory()
     pictures = ImageClassificationDataset(split, transform, seed)
     head = checkpoint.model.get_submodule(checkpoint.head_parameter_names[0].rpartition(".")[0])
-    convolutional = any(isinstance(module, nn.BatchNorm2d) for module in checkpoint.model.modules())
-    layout = torch.channels_last if convolutional else torch.contiguous_format
+    layout = torch.channels_last if has_batch_norm(checkpoint.model) else torch.contiguous_format
     seen: list[torch.Tensor] = []
     handle = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     with torch.no_grad():

@@ -16,7 +16,7 @@ from transformers import BaseImageProcessor, PreTrainedModel
 from hf_transfer.data.images import to_rgb
 from hf_transfer.data.transforms import build_eval_transform
 from hf_transfer.errors import UserError
-from hf_transfer.models.memory_layout import suits_channels_last
+from hf_transfer.models.batch_norm import has_batch_norm
 
 
 def stream_logits(
@@ -72,14 +72,15 @@ class _Pictures(Dataset):
 def _pixel_layout(model: PreTrainedModel, device: torch.device) -> torch.memory_format:
     """Returns the layout of pixels, which layers pass on. The model's own stays: whoever lent it may save it later.
 
-    On a GPU channels-last is for tensor cores, which full precision does without.
+    Networks with BatchNorm are faster channels-last, transformers are not (`benchmarks/results/channels_last.md`). On
+    a GPU channels-last is for tensor cores, which full precision does without.
     """
-    channels_last = device.type == "cpu" and suits_channels_last(model)
+    channels_last = device.type == "cpu" and has_batch_norm(model)
     return torch.channels_last if channels_last else torch.contiguous_format
 
 
-def _stacked(pictures: Sequence[torch.Tensor], layout: torch.memory_format) -> torch.Tensor:
-    return torch.stack(tuple(pictures)).contiguous(memory_format=layout)
+def _stacked(pictures: list[torch.Tensor], layout: torch.memory_format) -> torch.Tensor:
+    return torch.stack(pictures).contiguous(memory_format=layout)
 
 
 def _forward(model: PreTrainedModel, pixel_values: torch.Tensor, device: torch.device) -> np.ndarray:

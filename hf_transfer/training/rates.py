@@ -14,6 +14,7 @@ from hf_transfer.data.image_data import ImageData
 from hf_transfer.data.image_dataset import ImageClassificationDataset
 from hf_transfer.data.transforms import build_eval_transform
 from hf_transfer.errors import UserError
+from hf_transfer.models.batch_norm import has_batch_norm
 from hf_transfer.models.checkpoint import Checkpoint
 from hf_transfer.training.arguments import RATE_DEFAULTS, Default
 from hf_transfer.training.head_rate import measured_head_rate
@@ -63,8 +64,7 @@ def default_backbone_rate(strategy: str, model: nn.Module) -> Default:
     """Returns the rate of the backbone by strategy and kind of network, with its reason."""
     if strategy == "scratch":
         return RATE_DEFAULTS["scratch"]
-    has_batch_norm = any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
-    return RATE_DEFAULTS["backbone with BatchNorm" if has_batch_norm else "backbone"]
+    return RATE_DEFAULTS["backbone with BatchNorm" if has_batch_norm(model) else "backbone"]
 
 
 def _given_rate(config: FinetuneConfig) -> float | None:

@@ -23,8 +23,8 @@ from hf_transfer.data.image_data import ImageData
 from hf_transfer.data.mixing import MixingCollator, collate_images
 from hf_transfer.data.transforms import AugmentationSettings
 from hf_transfer.errors import UserError, nearest
+from hf_transfer.models.batch_norm import has_batch_norm
 from hf_transfer.models.checkpoint import Checkpoint
-from hf_transfer.models.memory_layout import suits_channels_last
 from hf_transfer.training.arguments import EARLY_STOPPING_PATIENCE, recomputes_activations
 from hf_transfer.training.averaging import WeightAverage
 from hf_transfer.training.batch_size import train_within_memory
@@ -222,10 +222,14 @@ def save_model(trainer: TransferTrainer, folder: Path) -> None:
 
 
 def wants_channels_last(config: FinetuneConfig, model: nn.Module) -> bool:
-    """Tells whether kernels are laid out channels-last: by choice, or for networks that it suits."""
+    """Tells whether kernels are laid out channels-last: by choice, or for classic conv nets.
+
+    Networks with BatchNorm, such as ResNet and MobileNet, run faster so; transformers do not
+    (`benchmarks/results/channels_last.md`).
+    """
     if config.channels_last != "auto":
         return config.channels_last == "on"
-    return suits_channels_last(model)
+    return has_batch_norm(model)
 
 
 def _check_best_metric(args: TrainingArguments, compute_metrics: Callable, num_classes: int) -> None:

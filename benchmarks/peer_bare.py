@@ -18,7 +18,6 @@ from peer_job import (
     Clock,
     Job,
     Logits,
-    bf16_helps,
     eval_loader,
     eval_transform,
     finish,
@@ -35,6 +34,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 from transformers import AutoImageProcessor, get_cosine_schedule_with_warmup, set_seed
+
+from hf_transfer.training.cpu_precision import bfloat16_is_faster
 
 
 def memory_layout(model: nn.Module) -> Any:
@@ -84,7 +85,7 @@ def train(model: nn.Module, pixel_values: torch.Tensor, labels: torch.Tensor, jo
     for _ in range(job.epochs):
         with clock.training():
             for batch in torch.randperm(len(labels)).split(SENSIBLE_BATCH):
-                with torch.autocast("cpu", torch.bfloat16, enabled=bf16_helps()):
+                with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16_is_faster()):
                     logits = model(pixel_values[batch].contiguous(memory_format=layout))
                 cross_entropy(logits.float(), labels[batch]).backward()
                 nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -4,7 +4,8 @@
         --seed 42 --out DIR
 
 A peer leaves `logits.npy`, the test predictions in the order of the list of files, and then `result.json` with the
-seconds of its epochs. Knows checkpoints, pixels and clocks. Does not know any peer, and nothing of ours.
+seconds of its epochs. Knows checkpoints, pixels and clocks. Does not know any peer, and of ours only in which precision
+a processor is faster, so that all are equal in this.
 """
 
 import argparse
@@ -24,6 +25,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.transforms import InterpolationMode
+
+from hf_transfer.training.cpu_precision import bfloat16_is_faster
 
 LOGITS, RESULT = "logits.npy", "result.json"
 TASKS = ("frozen", "full", "inference")
@@ -159,11 +162,6 @@ def sensible_rate(network: nn.Module, task: str) -> float:
     return 1e-4
 
 
-def bf16_helps() -> bool:
-    """Tells whether this processor computes bfloat16 itself; where it is emulated it is slower than float32."""
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-
-
 def workers() -> int:
     """Returns the worker processes of a sensible setting: one for each core."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -180,7 +178,7 @@ def predict(model: nn.Module, batches: Any, memory_format: Any = torch.contiguou
     model.eval()
     found = []
     for pixel_values, _ in batches:
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16_helps()):
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16_is_faster()):
             found.append(model(pixel_values.contiguous(memory_format=memory_format)).float())
     return torch.cat(found).numpy()
 
@@ -198,11 +196,11 @@ def finish(job: Job, logits: np.ndarray, clock: Any, note: str = "", bf16: bool 
         note (`str`, *optional*):
             What a reader of the table should know.
         bf16 (`bool`, *optional*):
-            Whether it trained in bfloat16; by default where the processor computes it.
+            Whether it trained in bfloat16; by default where the processor is faster in it.
     """
     job.out.mkdir(parents=True, exist_ok=True)
     np.save(job.out / LOGITS, logits)
-    used = bf16_helps() if bf16 is None else bf16
+    used = bfloat16_is_faster() if bf16 is None else bf16
     facts = {
         "train_seconds": clock.train_seconds,
         "validation_seconds": clock.validation_seconds,

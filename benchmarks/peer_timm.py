@@ -20,7 +20,6 @@ from peer_job import (
     Job,
     Logits,
     Pixels,
-    bf16_helps,
     finish,
     freeze_body,
     has_batch_norm,
@@ -39,6 +38,8 @@ from timm.scheduler import create_scheduler_v2
 from timm.task import ClassificationTask
 from timm.utils import random_seed
 from torch import nn
+
+from hf_transfer.training.cpu_precision import bfloat16_is_faster
 
 
 def network_of(checkpoint: Path, num_labels: int, frozen: bool) -> tuple[nn.Module, str]:
@@ -100,7 +101,7 @@ def train(model: nn.Module, batches: Any, validation: Any, job: Job, layout: Any
         with clock.training():
             task.train()
             for pixel_values, labels in batches:
-                with torch.autocast("cpu", torch.bfloat16, enabled=bf16_helps()):
+                with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16_is_faster()):
                     loss = task(pixel_values.contiguous(memory_format=layout), labels)["loss"]
                 loss.backward()
                 optimizer.step()

@@ -2,7 +2,7 @@
 
 Per-image torchvision transforms (random resized crop, flip, normalise; resize and centre crop), an evaluation after
 each epoch. `defaults` are those of `TrainingArguments`: batches of 8, rate 5e-5, no workers. `sensible` has batches of
-32, workers, a usual rate with warm-up and cosine, gentler crops, and bfloat16 where the processor computes it. The
+32, workers, a usual rate with warm-up and cosine, gentler crops, and bfloat16 where the processor is faster in it. The
 weights at the end are the ones tested: Trainer would reload the best of some families in part only
 (transformers#43701). Nothing is saved, which costs ours time and this peer none.
 """
@@ -16,7 +16,6 @@ from peer_job import (
     EVAL_BATCH,
     SENSIBLE_BATCH,
     Job,
-    bf16_helps,
     eval_transform,
     finish,
     freeze_body,
@@ -28,6 +27,8 @@ from peer_job import (
     workers,
 )
 from transformers import Trainer, TrainingArguments, set_seed
+
+from hf_transfer.training.cpu_precision import bfloat16_is_faster
 
 
 def collate(rows: list[tuple]) -> dict[str, torch.Tensor]:
@@ -53,7 +54,7 @@ def settings(job: Job, rate: float) -> dict[str, Any]:
         "warmup_steps": 0.1,
         "dataloader_num_workers": workers(),
         "dataloader_persistent_workers": True,
-        "bf16": bf16_helps(),
+        "bf16": bfloat16_is_faster(),
     }
 
 

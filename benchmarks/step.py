@@ -24,10 +24,11 @@ from transformers.trainer_callback import PrinterCallback
 
 from hf_transfer.data.mixing import collate_images
 from hf_transfer.environment import hardware, package_versions
+from hf_transfer.training.cpu_precision import bfloat16_is_faster
 from hf_transfer.training.trainer import TransferTrainer
 
 TABLE = Path(__file__).parent / "results" / "step.md"
-CHECKPOINTS = {"mobilenet_v1_0.25_128": 128, "mobilenet_v1_0.5_160": 160}
+CHECKPOINTS = {"mobilenet_v1_0.25_128": 128, "mobilenet_v1_0.5_160": 160, "vit_tiny_patch16_224": 224}
 ROUNDS, STEPS, BATCH = 3, 6, 16
 ADAMW = {"fused": {"fused": True}, "foreach": {"foreach": True}, "a loop": {"foreach": False}}
 
@@ -60,7 +61,8 @@ def main() -> None:
     torch.set_num_threads(1)
     folder = Path(os.environ["HF_TRANSFER_ASSETS"]) / "checkpoints"
     columns = {name: measure(str(folder / name), size) for name, size in CHECKPOINTS.items()}
-    lines = ["# What a step costs", "", f"| CPU ms a step | {' | '.join(columns)} |", "|---|---|---|"]
+    lines = ["# What a step costs", ""]
+    lines += [f"| CPU ms a step | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     rows = next(iter(columns.values()))
     lines += [f"| {row} | {' | '.join(f'{column[row]:.1f}' for column in columns.values())} |" for row in rows]
     versions, machine = package_versions(), hardware(1)
@@ -68,7 +70,8 @@ def main() -> None:
     lines += [
         "",
         f"Batches of {BATCH} random pictures, one thread, medians of {ROUNDS} interleaved rounds of {STEPS} steps. "
-        f"bfloat16 instructions of this processor: {', '.join(capabilities) or 'none, so that it is emulated'}. "
+        f"bfloat16 instructions of this processor: {', '.join(capabilities) or 'none, so that it is emulated'}; by "
+        f"the flags and a matrix product, bfloat16 is {'faster' if bfloat16_is_faster() else 'not faster'}. "
         f"Command: `python benchmarks/step.py`. Hardware: {machine['processor']}, shared with other work. torch "
         f"{versions['torch']}, transformers {versions['transformers']}. Date: {datetime.now(UTC):%Y-%m-%d}.",
     ]
@@ -81,6 +84,8 @@ def measure(checkpoint: str, size: int) -> dict[str, float]:
         "bare loop": lambda: bare(load(checkpoint), size),
         "ours (`TransferTrainer`)": lambda: ours(load(checkpoint), size),
         "bare loop, bfloat16 autocast": lambda: bare(load(checkpoint), size, bf16=True),
+        "inference": lambda: inference(load(checkpoint), size),
+        "inference, bfloat16 autocast": lambda: inference(load(checkpoint), size, bf16=True),
     }
     cases |= {
         f"AdamW alone, {name}": lambda settings=settings: adamw(load(checkpoint), settings)
@@ -110,6 +115,18 @@ def bare(model: PreTrainedModel, size: int, bf16: bool = False) -> float:
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
+        if step == 0:
+            start = time.process_time()
+    return (time.process_time() - start) / (STEPS - 1) * 1000
+
+
+def inference(model: PreTrainedModel, size: int, bf16: bool = False) -> float:
+    pixels = Resident(size).pixels
+    model.eval()
+    start = 0.0
+    for step in range(STEPS):
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            model(pixel_values=pixels)
         if step == 0:
             start = time.process_time()
     return (time.process_time() - start) / (STEPS - 1) * 1000

@@ -16,6 +16,7 @@ from transformers import TrainingArguments
 
 from hf_transfer.config import FinetuneConfig
 from hf_transfer.errors import UserError
+from hf_transfer.training.cpu_precision import bfloat16_is_faster
 
 
 @dataclass(frozen=True)
@@ -194,7 +195,7 @@ def _hardware_defaults(given: dict[str, Any]) -> dict[str, Any]:
     if given.get("use_cpu") or not torch.cuda.is_available():
         # The cores that would decode are the cores that compute; pinned memory is for copies to a GPU.
         on_cpu: dict[str, Any] = {"dataloader_num_workers": 0, "dataloader_pin_memory": False}
-        if not _precision_is_given(given) and _cpu_computes_bf16() and _cpu_is_used(given):
+        if not _precision_is_given(given) and _cpu_is_used(given) and bfloat16_is_faster():
             on_cpu |= {"bf16": True, "use_cpu": True}
         return on_cpu
     workers = given.get("dataloader_num_workers", min(8, _cores_per_process()))
@@ -218,15 +219,6 @@ def _precision_is_given(given: dict[str, Any]) -> bool:
 
 def _cpu_is_used(given: dict[str, Any]) -> bool:
     return bool(given.get("use_cpu")) or torch.accelerator.current_accelerator(check_available=True) is None
-
-
-def _cpu_computes_bf16() -> bool:
-    """Tells whether the processor multiplies bfloat16 itself, which makes training on it about twice as fast.
-
-    Where it has to be emulated it takes up to four times as long as float32 (`benchmarks/results/step.md`).
-    `torch.cpu.get_capabilities` would say so in public, but is newer than the oldest torch that we work with.
-    """
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def _cores_per_process() -> int:

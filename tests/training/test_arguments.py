@@ -7,6 +7,7 @@ import torch
 
 from hf_transfer.config import FinetuneConfig
 from hf_transfer.errors import UserError
+from hf_transfer.training import arguments
 from hf_transfer.training.arguments import (
     OUR_DEFAULTS,
     STRATEGY_DEFAULTS,
@@ -58,14 +59,13 @@ def test_output_dir_is_named_after_model_data_and_strategy():
     assert named["output_dir"] == "runs/convnext-tiny-224-b-c-full"
 
 
-@pytest.mark.parametrize(("avx512_bf16", "amx"), [(True, False), (False, True), (False, False)])
-def test_bf16_on_a_processor_that_has_it(avx512_bf16: bool, amx: bool, monkeypatch: pytest.MonkeyPatch, tmp_path):
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16)
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+@pytest.mark.parametrize("faster", [True, False])
+def test_bf16_on_a_processor_that_is_faster_in_it(faster: bool, monkeypatch: pytest.MonkeyPatch, tmp_path):
+    monkeypatch.setattr(arguments, "bfloat16_is_faster", lambda: faster)
     on_cpu = {"output_dir": str(tmp_path), "use_cpu": True}
     args = build_training_arguments(config(training=on_cpu), 1e-3)
-    assert args.bf16 is (avx512_bf16 or amx)
-    assert args.mixed_precision == ("bf16" if avx512_bf16 or amx else "no")
+    assert args.bf16 is faster
+    assert args.mixed_precision == ("bf16" if faster else "no")
     assert build_training_arguments(config(training=on_cpu | {"bf16": False}), 1e-3).mixed_precision == "no"
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
     assert "bf16" not in planned_arguments(config(training=on_cpu))

@@ -1,0 +1,48 @@
+"""Whether a processor computes faster in bfloat16 than in float32.
+
+Knows what the processor's flags tell and what only a measurement does. Does not know the run and what the user asked.
+"""
+
+import functools
+import time
+
+import torch
+from torch.nn.functional import linear
+
+ROWS, FEATURES = 1024, 512
+"""Of the matrix product that is measured: about 2 ms in float32 on two cores."""
+REPEATS = 7
+CLEARLY_FASTER = 1.25
+"""Casting to bfloat16 and back costs as well, and a product that is hardly faster does not pay for it."""
+
+
+@functools.cache
+def bfloat16_is_faster() -> bool:
+    """Tells whether training under bfloat16 autocast is worth it on this machine's processor.
+
+    AMX makes matrix products several times faster, always. AVX512_BF16 alone tells nothing: some processors, and
+    virtual machines that hide AMX, have its instructions at half the speed of float32's, so that a product is timed
+    (`benchmarks/results/step.md`). Other processors emulate bfloat16, which takes up to four times as long as float32.
+
+    `torch.cpu.get_capabilities` would tell the flags in public, but is newer than the oldest torch that we work with.
+    """
+    if torch.cpu._is_amx_tile_supported():
+        return True
+    return torch.cpu._is_avx512_bf16_supported() and _speed_up() >= CLEARLY_FASTER
+
+
+def _speed_up() -> float:
+    """Returns the seconds of a matrix product in float32 over those in bfloat16."""
+    return _seconds(torch.float32) / _seconds(torch.bfloat16)
+
+
+@torch.inference_mode()
+def _seconds(dtype: torch.dtype) -> float:
+    """Returns the least seconds of a matrix product; whatever else the machine does only makes it longer."""
+    inputs, weight = torch.ones(ROWS, FEATURES, dtype=dtype), torch.ones(FEATURES, FEATURES, dtype=dtype)
+    taken = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        linear(inputs, weight)
+        taken.append(time.perf_counter() - start)
+    return min(taken)

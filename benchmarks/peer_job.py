@@ -4,8 +4,8 @@
         --seed 42 --out DIR
 
 A peer leaves `logits.npy`, the test predictions in the order of the list of files, and then `result.json` with the
-seconds of its epochs. Knows checkpoints, pixels and clocks. Does not know any peer, and of ours only in which precision
-a processor is faster, so that all are equal in this.
+seconds of its epochs. Knows checkpoints, pixels and clocks. Does not know any peer, and of ours only in which
+precision a processor is faster, so that all are equal in this.
 """
 
 import argparse

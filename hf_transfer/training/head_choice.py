@@ -21,7 +21,7 @@ from hf_transfer.training.rates import YOURS
 
 SOLVER_OF_FEATURE_EXTRACTION: Literal["sgd", "lbfgs"] = "sgd"
 """What `--head_solver auto` means where the head is all that learns: on two views of each picture, solved heads were
-not better in any of the pairs measured (`benchmarks/results/views.md`)."""
+below or within noise of stepped ones in all four pairs measured (`benchmarks/results/views.md`)."""
 NO_LINEAR_HEAD = "the head of this network is not a single linear layer on its features"
 _LARGEST = 10**9
 """Bytes of features, in float32, up to which nobody has to ask for the solution: it goes through all of them hundreds

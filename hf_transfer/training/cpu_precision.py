@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import linear
 
 ROWS, FEATURES = 1024, 512
-"""Of the matrix product that is measured: about 2 ms in float32 on two cores."""
+"""Of the matrix product that is measured."""
 REPEATS = 7
 CLEARLY_FASTER = 1.25
 """Casting to bfloat16 and back costs as well, and a product that is hardly faster does not pay for it."""
@@ -20,9 +20,8 @@ CLEARLY_FASTER = 1.25
 def bfloat16_is_faster() -> bool:
     """Tells whether training under bfloat16 autocast is worth it on this machine's processor.
 
-    AMX makes matrix products several times faster, always. AVX512_BF16 alone tells nothing: some processors, and
-    virtual machines that hide AMX, have its instructions at half the speed of float32's, so that a product is timed
-    (`benchmarks/results/step.md`). Other processors emulate bfloat16, which takes up to four times as long as float32.
+    AMX is made for products of bfloat16. AVX512_BF16 alone tells nothing: a processor may have its instructions and
+    train slower with them (`benchmarks/results/step.md`), so that a product is timed. Others emulate bfloat16.
 
     `torch.cpu.get_capabilities` would tell the flags in public, but is newer than the oldest torch that we work with.
     """

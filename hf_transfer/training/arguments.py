@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import broadcast_object_list
 from transformers import TrainingArguments
 
 from hf_transfer.config import FinetuneConfig
 from hf_transfer.errors import UserError
+from hf_transfer.training.checkpoints import checkpoint_to_continue, recorded_identity
 from hf_transfer.training.cpu_precision import bfloat16_is_faster
+from hf_transfer.training.resume_record import PRECISION
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ def planned_arguments(config: FinetuneConfig) -> dict[str, Any]:
             What the user asked for.
 
     Returns:
-        `dict`: keyword arguments for `TrainingArguments`.
+        `dict`: keyword arguments for `TrainingArguments`; of the precision on a CPU, only what the user set.
     """
     values = {name: default.value for name, default in OUR_DEFAULTS.items()}
     strategy = STRATEGY_DEFAULTS[config.strategy]
@@ -116,7 +119,7 @@ def build_training_arguments(config: FinetuneConfig, learning_rate: float) -> Tr
         `TrainingArguments`
 
     Raises:
-        UserError: if `TrainingArguments` refuses a value, with its own words.
+        UserError: if `TrainingArguments` refuses a value, with its own words; if there is no checkpoint to continue.
     """
     # `hf_transfer.training.batch_size` does it: Trainer would change the number of images per step.
     # Nor does Trainer push: it would publish pickles, and a card with numbers that were not measured on the published
@@ -126,12 +129,10 @@ def build_training_arguments(config: FinetuneConfig, learning_rate: float) -> Tr
     if wants_compile_trial(config):
         # `hf_transfer.training.compiling` decides, just before the first step; either of the others would mean yes.
         values |= {"torch_compile": False, "torch_compile_backend": None, "torch_compile_mode": None}
-    try:
-        args = TrainingArguments(**values)
-    except (ValueError, TypeError, KeyError, ImportError, NotImplementedError) as error:
-        raise UserError(
-            f"The training arguments do not fit together: {error}", hint="finetune.py --help_all for all of them"
-        ) from error
+    args = _training_arguments(values)
+    # Built a second time: only the first tells which process this is, and processes have to agree.
+    if args.device.type == "cpu" and not _precision_is_given(config.training) and _trains_in_bfloat16(args):
+        args = _training_arguments(values | {"bf16": True, "use_cpu": True})
     _check_trackers(args)
     if wants_batch_size(config) and args.world_size > 1:
         raise UserError(
@@ -146,6 +147,27 @@ def build_training_arguments(config: FinetuneConfig, learning_rate: float) -> Tr
         )
         args._n_gpu = 1
     return args
+
+
+def _training_arguments(values: dict[str, Any]) -> TrainingArguments:
+    try:
+        return TrainingArguments(**values)
+    except (ValueError, TypeError, KeyError, ImportError, NotImplementedError) as error:
+        raise UserError(
+            f"The training arguments do not fit together: {error}", hint="finetune.py --help_all for all of them"
+        ) from error
+
+
+def _trains_in_bfloat16(args: TrainingArguments) -> bool:
+    """Tells whether a run on the CPU is in bfloat16: as it began, or by what the main process finds faster."""
+    # In all processes, so that all of them end if there is no such checkpoint.
+    checkpoint = checkpoint_to_continue(args).folder
+    found: list[Any] = [None]
+    if args.process_index == 0:
+        # Measured anew it might come out the other way, and the run would be another one.
+        recorded = None if checkpoint is None else (recorded_identity(checkpoint) or {}).get(PRECISION)
+        found = [bfloat16_is_faster() if recorded is None else recorded == "bf16"]
+    return broadcast_object_list(found)[0]
 
 
 def wants_batch_size(config: FinetuneConfig) -> bool:
@@ -191,23 +213,17 @@ def _follow_evaluation(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _hardware_defaults(given: dict[str, Any]) -> dict[str, Any]:
-    """Precision, workers and pinned memory by what the machine has, unless the user decided."""
+    """Workers, pinned memory and a GPU's precision by what the machine has, unless the user decided."""
     if given.get("use_cpu") or not torch.cuda.is_available():
         # The cores that would decode are the cores that compute; pinned memory is for copies to a GPU.
-        on_cpu: dict[str, Any] = {"dataloader_num_workers": 0, "dataloader_pin_memory": False}
-        if not _precision_is_given(given) and _cpu_is_used(given) and bfloat16_is_faster():
-            on_cpu |= {"bf16": True, "use_cpu": True}
-        return on_cpu
+        return {"dataloader_num_workers": 0, "dataloader_pin_memory": False}
     workers = given.get("dataloader_num_workers", min(8, _cores_per_process()))
     values: dict[str, Any] = {"dataloader_num_workers": workers, "dataloader_persistent_workers": int(workers) > 0}
     if given.get("dataloader_pin_memory", True):
-        # Trainer pins memory, which only pays where the copy does not wait; torch makes two batches a worker ahead.
+        # A batch then goes to the device while it computes; else each waits for all that the device still has to do.
         values["accelerator_config"] = {"non_blocking": True}
     if not _precision_is_given(given):
         values["bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"] = True
-    if given.get("dataloader_pin_memory", True):
-        # A batch then goes to the device while it computes; else each waits for all that the device still has to do.
-        values["accelerator_config"] = {"non_blocking": True}
     if torch.cuda.get_device_capability() >= (8, 0):
         values["tf32"] = True
     return values
@@ -215,10 +231,6 @@ def _hardware_defaults(given: dict[str, Any]) -> dict[str, Any]:
 
 def _precision_is_given(given: dict[str, Any]) -> bool:
     return bool({"bf16", "fp16"} & given.keys()) or "ACCELERATE_MIXED_PRECISION" in os.environ
-
-
-def _cpu_is_used(given: dict[str, Any]) -> bool:
-    return bool(given.get("use_cpu")) or torch.accelerator.current_accelerator(check_available=True) is None
 
 
 def _cores_per_process() -> int:

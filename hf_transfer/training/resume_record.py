@@ -61,6 +61,9 @@ TRAINING_ARGUMENTS = (
     "data_seed",
 )
 
+PRECISION = "precision"
+"""Where the user leaves it to a measurement, a resumed run takes it from its checkpoint."""
+
 
 def trajectory_settings(config: FinetuneConfig, args: TrainingArguments) -> dict[str, Any]:
     """Returns the settings that must be the same when a run is continued.
@@ -78,7 +81,7 @@ def trajectory_settings(config: FinetuneConfig, args: TrainingArguments) -> dict
     settings |= {f"--{name}": _plain(getattr(args, name)) for name in TRAINING_ARGUMENTS}
     return settings | {
         "images per step": args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size,
-        "precision": args.mixed_precision,
+        PRECISION: args.mixed_precision,
     }
 
 

@@ -31,8 +31,8 @@ def test_flags_and_a_measurement(amx, avx512_bf16, float32_over_bfloat16, faster
     assert cpu_precision.bfloat16_is_faster() is faster
 
 
-def test_a_run_measures_once(monkeypatch: pytest.MonkeyPatch):
-    """Arguments are built more than once in a run; all of them have to say the same."""
+def test_a_process_measures_once(monkeypatch: pytest.MonkeyPatch):
+    """Whoever asks again is told the same."""
     asked = []
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: asked.append(1) is None)

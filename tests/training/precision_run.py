@@ -1,0 +1,22 @@
+"""Arguments of a run whose processes find different precisions faster.
+
+`torchrun -m tests.training.precision_run FOLDER` writes the precision of every process into `FOLDER/RANK`; the first
+finds bfloat16 faster and the others do not.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import torch
+
+from hf_transfer.config import FinetuneConfig
+from hf_transfer.training import arguments
+
+if __name__ == "__main__":
+    folder, rank = Path(sys.argv[1]), os.environ["RANK"]
+    arguments.bfloat16_is_faster = lambda: rank == "0"
+    training = {"output_dir": str(folder / "run"), "use_cpu": True, "report_to": "none"}
+    args = arguments.build_training_arguments(FinetuneConfig(model="m", dataset="d", training=training), 1e-3)
+    (folder / rank).write_text(f"{args.mixed_precision}, {args.world_size} processes", encoding="utf-8")
+    torch.distributed.destroy_process_group()

@@ -12,6 +12,7 @@ from hf_transfer.parsing import parse_command_line
 
 EXTRACTION = "extraction/clothing10/vit_tiny_patch16_224"
 FULL = "full/clothing10/vit_tiny_patch16_224"
+PARTIAL = "partial/clothing10/vit_tiny_patch16_224"
 
 
 def record(contender: str, number: int = 0, row: str = EXTRACTION, **facts) -> dict:
@@ -88,6 +89,22 @@ def test_a_goal_of_accuracy(ours: float, holds: bool):
     goal = goal_of(records, EXTRACTION, "accuracy of ours, cold - fastai, sensible")
     assert goal.holds is holds
     assert goal.runs == "1 against 1 runs"
+
+
+@pytest.mark.parametrize(
+    ("differences", "holds"),
+    [
+        ((-0.01, 0.01, -0.02, 0.01, -0.01), True),  # mean -0.004, standard error 0.006
+        ((-0.01, -0.01, -0.02, -0.01, -0.01), False),  # mean -0.012, standard error 0.002
+        ((0.01, 0.01, 0.02, 0.01), None),
+    ],
+)
+def test_the_cache_may_not_cost_more_accuracy_than_seeds_do(differences: tuple[float, ...], holds: bool | None):
+    records = []
+    for number, difference in enumerate(differences):
+        records.append(record("ours, --cache off", number, row=PARTIAL, accuracy=0.8 + number / 100))
+        records.append(record("ours, with cache", number, row=PARTIAL, accuracy=0.8 + number / 100 + difference))
+    assert goal_of(records, PARTIAL, "accuracy of ours, with cache").holds is holds
 
 
 def test_full_is_judged_by_its_rate():

@@ -17,7 +17,7 @@ from transformers import TrainingArguments
 
 from hf_transfer.config import FinetuneConfig
 from hf_transfer.errors import UserError
-from hf_transfer.training.checkpoints import checkpoint_to_continue, recorded_identity
+from hf_transfer.training.checkpoints import checkpoint_to_continue, recorded_value
 from hf_transfer.training.cpu_precision import bfloat16_is_faster
 from hf_transfer.training.resume_record import PRECISION
 
@@ -165,7 +165,7 @@ def _trains_in_bfloat16(args: TrainingArguments) -> bool:
     found: list[Any] = [None]
     if args.process_index == 0:
         # Measured anew it might come out the other way, and the run would be another one.
-        recorded = None if checkpoint is None else (recorded_identity(checkpoint) or {}).get(PRECISION)
+        recorded = recorded_value(checkpoint, PRECISION)
         found = [bfloat16_is_faster() if recorded is None else recorded == "bf16"]
     return broadcast_object_list(found)[0]
 

@@ -30,8 +30,8 @@ from hf_transfer.training.trainer import TransferTrainer
 DEFAULT_VIEWS = 2
 """Of validation accuracy with a frozen network, a single view loses up to 0.018 against two; four and eight gain 0.011
 at most, for twice and four times the passes (`benchmarks/results/views.md`, torch 2.14.1, 2026-11-26). Where the last
-quarter of the blocks learns, four gain 0.008 in twenty epochs (`views_of_runs.md`); but the three of a run by default
-would see none of four views a second time, and nothing would be kept."""
+quarter of the blocks learns, four gain 0.008 and 0.009 in twenty epochs (`views_of_runs.md`); but the three of a run
+by default would see none of four views a second time, and nothing would be kept."""
 
 
 def attach_cache(

@@ -144,6 +144,12 @@ def recorded_identity(folder: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
+def recorded_value(folder: Path | None, name: str) -> Any | None:
+    """Returns one part of [`recorded_identity`]; `None` without a checkpoint, or where it does not say."""
+    identity = None if folder is None else recorded_identity(folder)
+    return (identity or {}).get(name)
+
+
 def check_identity(folder: Path, identity: Mapping[str, Any]) -> None:
     """Refuses a checkpoint of another run.
 

@@ -20,7 +20,7 @@ from hf_transfer.data.decode_once import EACH_VISIT, TrainingInput, Varied
 from hf_transfer.data.drawn_pictures import reason_against_device
 from hf_transfer.data.mixing import collate_images
 from hf_transfer.data.transforms import AugmentationSettings
-from hf_transfer.training.checkpoints import checkpoint_to_continue, recorded_identity
+from hf_transfer.training.checkpoints import checkpoint_to_continue, recorded_value
 from hf_transfer.training.plan import VARIED_ON
 
 _BATCHES_PER_WORKER = 4
@@ -78,8 +78,7 @@ def _settled(wish: str, args: TrainingArguments, pictures: TrainingInput, checkp
     if wish != "auto":
         return Varied(wish, "as you asked")
     # Measured anew it might come out the other way, and the run would be another one.
-    identity = None if checkpoint is None else recorded_identity(checkpoint)
-    recorded = (identity or {}).get(VARIED_ON)
+    recorded = recorded_value(checkpoint, VARIED_ON)
     if recorded is not None:
         return Varied(recorded, "as the run began")
     if args.device.type == "cpu":

@@ -32,15 +32,7 @@ def table(records: Sequence[dict], missing: Sequence[str], command: str) -> str:
     lines += ["## Goals", "", "| row | goal | measured | holds |", "|---|---|---|---|"]
     lines += [_goal(goal) for goal in goals(records)]
     lines += ["", *(f"{name} is not installed here: its rows were left out." for name in missing)]
-    if records:
-        versions = sorted({r["versions"]["fastai"] for r in records} - {"not installed"})
-        busiest = max(r["load"] for r in records)
-        lines.append(
-            f"{lab_note(records)} fastai {', '.join(versions) or 'not installed'}. Precision: "
-            f"{', '.join(sorted({r['precision'] for r in records}))}. Load of the machine before a run (1 is one busy "
-            f"core): at most {busiest:.1f}."
-        )
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines).rstrip() + "\n"
 
 
 def _section(row: plan.Row, records: Sequence[dict]) -> list[str]:
@@ -58,7 +50,16 @@ def _section(row: plan.Row, records: Sequence[dict]) -> list[str]:
         "|---|---|---|---|---|---|---|---|",
     ]
     lines += [_contender(row, c, done) for c in plan.CONTENDERS[row.task] if of(done, row.name, c.name)]
-    return [*lines, ""]
+    return [*lines, "", _lab(done), ""]
+
+
+def _lab(records: Sequence[dict]) -> str:
+    fastai = sorted({r["versions"]["fastai"] for r in records} - {"not installed"})
+    return (
+        f"{lab_note(records)} fastai {', '.join(fastai) or 'not installed'}. Precision: "
+        f"{', '.join(sorted({r['precision'] for r in records}))}. Load of the machine before a run (1 is one busy "
+        f"core): at most {max(r['load'] for r in records):.1f}."
+    )
 
 
 def _contender(row: plan.Row, contender: plan.Contender, records: Sequence[dict]) -> str:

@@ -131,6 +131,16 @@ def test_the_table_names_scaled_runs_and_missing_peers():
     assert "Dates: 2026-11-23. Code: abc." in text
 
 
+def test_the_table_says_of_each_row_where_it_ran():
+    elsewhere = {"hardware": {"processor": "Another", "cores": 2}, "precision": "bfloat16"}
+    text = import_module("peer_table").table([record("ours, cold"), record("ours", row=FULL, **elsewhere)], [], "x")
+    extraction, full = text.split("## ")[1:3]
+    assert "Another" not in extraction
+    assert "Precision: float32." in extraction
+    assert "Hardware: Another, 2 cores." in full
+    assert "Precision: bfloat16." in full
+
+
 def test_runs_are_planned_round_by_round_and_short_where_slow():
     plan = import_module("peer_plan")
     runs = plan.planned_runs(rounds=3, full_rounds=1)

@@ -40,12 +40,17 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
+def available_cores() -> int:
+    """Returns the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def hardware(num_processes: int) -> dict[str, Any]:
     """Returns processor, accelerators and memory, and the number of processes that used them."""
     accelerators = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {
         "processor": _processor_name(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": available_cores(),
         "threads": torch.get_num_threads(),
         "accelerators": accelerators,
         "system": f"{platform.system()} {platform.machine()}",

@@ -7,7 +7,6 @@ Does not know where rows lie (`hf_transfer.data.picture_store`) or whether they 
 """
 
 import functools
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
@@ -28,6 +27,7 @@ from hf_transfer.data.picture_store import PictureStore
 from hf_transfer.data.stored_pictures import StoredPictures, StoredPixels
 from hf_transfer.data.training_pictures import FILTER, SLACK, TrainingPictures, training_picture
 from hf_transfer.data.transforms import build_eval_transform
+from hf_transfer.environment import available_cores
 
 FORMAT = 1
 """Raised whenever the same settings would lead to other rows."""
@@ -160,7 +160,7 @@ def rows(kept: Kept, split: datasets.Dataset, what: str) -> Iterator[np.ndarray]
     Raises:
         UserError: for the first picture that cannot be read.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     chunk = _CHUNK * cores
     images = split.select_columns("image")
     with ThreadPoolExecutor(cores) as pool, tqdm(total=len(split), desc=what, leave=False, disable=None) as bar:

@@ -3,7 +3,6 @@
 Knows decoding, batches, devices and precision. Does not know labels, nor what the logits are used for.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +14,7 @@ from transformers import BaseImageProcessor, PreTrainedModel
 
 from hf_transfer.data.images import to_rgb
 from hf_transfer.data.transforms import build_eval_transform
+from hf_transfer.environment import available_cores
 from hf_transfer.errors import UserError
 from hf_transfer.models.batch_norm import has_batch_norm
 
@@ -125,5 +125,4 @@ def _default_device() -> torch.device:
 
 def _default_workers(device: torch.device) -> int:
     """Without an accelerator the cores that would decode are the cores that compute."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return 0 if device.type == "cpu" else min(8, cores)
+    return 0 if device.type == "cpu" else min(8, available_cores())

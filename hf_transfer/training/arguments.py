@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import broadcast_object_list
 from transformers import TrainingArguments
 
 from hf_transfer.config import FinetuneConfig
+from hf_transfer.environment import available_cores
 from hf_transfer.errors import UserError
 from hf_transfer.training.checkpoints import checkpoint_to_continue, recorded_value
 from hf_transfer.training.cpu_precision import bfloat16_is_faster
+from hf_transfer.training.process_group import decided_by_main
 from hf_transfer.training.resume_record import PRECISION
 
 
@@ -162,12 +163,13 @@ def _trains_in_bfloat16(args: TrainingArguments) -> bool:
     """Tells whether a run on the CPU is in bfloat16: as it began, or by what the main process finds faster."""
     # In all processes, so that all of them end if there is no such checkpoint.
     checkpoint = checkpoint_to_continue(args).folder
-    found: list[Any] = [None]
-    if args.process_index == 0:
+
+    def decide() -> bool:
         # Measured anew it might come out the other way, and the run would be another one.
         recorded = recorded_value(checkpoint, PRECISION)
-        found = [bfloat16_is_faster() if recorded is None else recorded == "bf16"]
-    return broadcast_object_list(found)[0]
+        return bfloat16_is_faster() if recorded is None else recorded == "bf16"
+
+    return decided_by_main(args.process_index == 0, decide)
 
 
 def wants_batch_size(config: FinetuneConfig) -> bool:
@@ -234,5 +236,4 @@ def _precision_is_given(given: dict[str, Any]) -> bool:
 
 
 def _cores_per_process() -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

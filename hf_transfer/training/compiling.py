@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate.utils import DynamoBackend, broadcast_object_list, gather_object
+from accelerate.utils import DynamoBackend, gather_object
 from accelerate.utils.memory import should_reduce_batch_size
 from torch import nn
 from torch._dynamo.exc import TorchDynamoException
@@ -32,6 +32,7 @@ from transformers import TrainerCallback
 from hf_transfer.config import FinetuneConfig
 from hf_transfer.training.arguments import wants_compile_trial
 from hf_transfer.training.loss import classification_loss
+from hf_transfer.training.process_group import of_main_process
 
 BEST_CASE_SAVING = 1 - 1 / 1.95
 """Share of a step that compiling saves at best: image classifiers are reported to become 1.1 to 1.95 times as fast."""
@@ -158,7 +159,7 @@ class CompileTrial(TrainerCallback):
     def on_train_begin(self, args, state, control, **kwargs):
         self.trainer.compiled = None
         # Of several machines, that of the main process need not be the only one with a checkpoint.
-        recorded = _of_main_process(self.trainer.choices.get(CHOICE))
+        recorded = of_main_process(self.trainer.choices.get(CHOICE))
         if compiled_by_accelerate(self.trainer):
             self.decision = Compilation(True, "the launcher's --dynamo_backend asks for it")
         else:
@@ -193,7 +194,7 @@ class CompileTrial(TrainerCallback):
         batch = self._batch()
         eager = self.trainer.model_wrapped
         for count in (1, TIMED_STEPS):  # The first is the slowest: where that one is too quick, all are.
-            step_seconds = _of_main_process(min(self._step_seconds(eager, batch) for _ in range(count)))
+            step_seconds = of_main_process(min(self._step_seconds(eager, batch) for _ in range(count)))
             no = judge_trial(planned_steps, step_seconds)
             if no is not None:
                 return no
@@ -210,7 +211,7 @@ class CompileTrial(TrainerCallback):
         if problems:
             reason = f"it could not be compiled ({problems[0]})"
             return Compilation(False, reason, planned_steps, step_seconds)
-        first, compiled_seconds = _of_main_process((first, min(others)))
+        first, compiled_seconds = of_main_process((first, min(others)))
         decision = judge(planned_steps, step_seconds, compiled_seconds, max(0.0, first - compiled_seconds))
         self.trainer.compiled = compiled if decision.compiled else None
         return decision
@@ -271,11 +272,6 @@ def untouched(model: nn.Module, device: torch.device) -> Iterator[None]:
             module._buffers[name] = buffer
         for module, mode in modes.items():
             module.training = mode
-
-
-def _of_main_process(value: Any) -> Any:
-    """Returns the main process's value, in every process."""
-    return broadcast_object_list([value])[0]
 
 
 def _wait_for(device: torch.device) -> None:

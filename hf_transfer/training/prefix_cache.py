@@ -22,7 +22,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from accelerate.utils import broadcast_object_list
 from transformers import IntervalStrategy, TrainerCallback
 
 from hf_transfer.cache_folder import shown_size
@@ -32,6 +31,7 @@ from hf_transfer.errors import UserError
 from hf_transfer.training.prefix_build import CachedPrefix, CacheSettings, PrefixBuilder
 from hf_transfer.training.prefix_plan import Costs, Looks, Phase, Stretch, frozen_phases, plan_stretches
 from hf_transfer.training.prefix_store import size_of_store
+from hf_transfer.training.process_group import decided_by_main
 
 PLAN = "prefix_plan"
 """Name of the plan among a run's choices."""
@@ -230,14 +230,16 @@ class PrefixCache(TrainerCallback):
         """Plans the phases with frozen groups from a step on; the main process measures for all."""
         phases = [phase for phase in frozen_phases(self._phases(), len(self.trainer.groups)) if phase.start >= step]
         several = len({phase.lowest_open for phase in phases}) > 1
-        plan: list[Any] = [None]
-        if self.trainer.accelerator.is_main_process:
+
+        def decide() -> list[Stretch]:
             # With a single boundary every look costs the same, whatever it is.
             costs = self._builder.measured_costs() if several else Costs(1.0, (0.0,) * len(self.trainer.groups))
-            plan = [plan_stretches(phases, self._looks(), costs, everywhere=self.settings.mode == "on")]
+            plan = plan_stretches(phases, self._looks(), costs, everywhere=self.settings.mode == "on")
             if several and self.trainer.args.should_save:
-                print(self._shown(plan[0]), flush=True)
-        return broadcast_object_list(plan)[0]
+                print(self._shown(plan), flush=True)
+            return plan
+
+        return decided_by_main(self.trainer.accelerator.is_main_process, decide)
 
     def _looks(self) -> Looks:
         args, steps_per_epoch = self.trainer.args, self.trainer.steps_per_epoch

@@ -8,10 +8,9 @@ import dataclasses
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
-from accelerate.utils import broadcast_object_list, send_to_device
+from accelerate.utils import send_to_device
 from torch.utils.data import DataLoader
 from transformers import BaseImageProcessor, TrainingArguments
 
@@ -22,6 +21,7 @@ from hf_transfer.data.mixing import collate_images
 from hf_transfer.data.transforms import AugmentationSettings
 from hf_transfer.training.checkpoints import checkpoint_to_continue, recorded_value
 from hf_transfer.training.plan import VARIED_ON
+from hf_transfer.training.process_group import decided_by_main
 
 _BATCHES_PER_WORKER = 4
 _ROUNDS = 2
@@ -58,11 +58,12 @@ def vary_where_faster(
     if against is not None:
         return dataclasses.replace(pictures, varied=Varied("cpu", against))
     on_device = pictures.varied_on_device(image_processor, augmentation)
-    found: list[Any] = [None]
-    if args.process_index == 0:
+
+    def decide() -> Varied:
         settled = _settled(config.augment_on, args, pictures, checkpoint)
-        found = [settled or faster(_measured(args, pictures, on_device))]
-    varied = broadcast_object_list(found)[0]
+        return settled or faster(_measured(args, pictures, on_device))
+
+    varied = decided_by_main(args.process_index == 0, decide)
     return dataclasses.replace(on_device if varied.place == "device" else pictures, varied=varied)
 
 

@@ -31,8 +31,9 @@ def table(records: Sequence[dict], missing: Sequence[str], command: str) -> str:
         lines += _section(row, records)
     lines += ["## Goals", "", "| row | goal | measured | holds |", "|---|---|---|---|"]
     lines += [_goal(goal) for goal in goals(records)]
-    lines += ["", *(f"{name} is not installed here: its rows were left out." for name in missing)]
-    return "\n".join(lines).rstrip() + "\n"
+    if missing:
+        lines += ["", *(f"{name} is not installed here: its rows were left out." for name in missing)]
+    return "\n".join(lines) + "\n"
 
 
 def _section(row: plan.Row, records: Sequence[dict]) -> list[str]:

@@ -46,7 +46,7 @@ def available_cores() -> int:
 
 
 def hardware(num_processes: int) -> dict[str, Any]:
-    """Returns processor, accelerators and memory, and the number of processes that used them."""
+    """Returns processor, cores and accelerators, and the number of processes that used them."""
     accelerators = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {
         "processor": _processor_name(),
@@ -96,10 +96,16 @@ def _git(folder: Path, *words: str) -> str | None:
     return answer.stdout.strip() if answer.returncode == 0 else None
 
 
-def _processor_name() -> str:
+def _processor_name(cpu_facts: Path = Path("/proc/cpuinfo")) -> str:
+    """Returns what the processor calls itself, with family and model: a hypervisor may leave nothing but its brand."""
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
+        text = cpu_facts.read_text(encoding="utf-8")
     except FileNotFoundError:
-        names = []
-    return names[0] if names else platform.processor() or platform.machine()
+        text = ""
+    # Of the first core: a block of `key : value` lines for each, with an empty line between them.
+    pairs = (line.split(":", 1) for line in text.split("\n\n")[0].splitlines() if ":" in line)
+    facts = {key.strip(): value.strip() for key, value in pairs}
+    if "model name" not in facts:
+        return platform.processor() or platform.machine()
+    numbers = [f"{key} {facts[of]}" for key, of in (("family", "cpu family"), ("model", "model")) if of in facts]
+    return f"{facts['model name']} ({', '.join(numbers)})" if numbers else facts["model name"]

@@ -1,9 +1,11 @@
 """A peer: fastai, `fit_one_cycle` on a frozen body and `fine_tune` for all weights.
 
 The network is transformers', so that every contender starts from the same weights; `Learner` with a splitter for body
-and head is what `vision_learner` builds. `defaults` are fastai's own: batches of 64, `aug_transforms`, its own rate.
-`sensible` has batches of 32, random resized crops and flips on the processor's resampling. fastai has no bfloat16 on
-CPUs: it runs in float32. Its weights at the end are the ones tested, as is its custom.
+and head is what `vision_learner` builds. Its `freeze` lets normalisation layers learn (`train_bn`, on by default and
+here), BatchNorm and LayerNorm alike, so that a frozen body is not wholly frozen and gradients pass through all of it.
+`defaults` are fastai's own: batches of 64, `aug_transforms`, its own rate. `sensible` has batches of 32, random
+resized crops and flips on the processor's resampling. fastai has no bfloat16 on CPUs: it runs in float32. Its weights
+at the end are the ones tested, as is its custom.
 """
 
 import time

@@ -14,6 +14,7 @@ import torch
 from peer_files import Files, PictureFiles, read_files
 from peer_job import (
     EVAL_BATCH,
+    SENSIBLE,
     SENSIBLE_BATCH,
     Clock,
     Job,
@@ -49,10 +50,10 @@ def infer(job: Job) -> None:
     model = Logits(load_network(job.checkpoint))
     layout = memory_layout(model)
     nn.Module.to(model, memory_format=layout)
-    varied = PictureFiles(files.rows["train"], train_transform(pixels, "sensible"))
+    varied = PictureFiles(files.rows["train"], train_transform(pixels, SENSIBLE))
     for _ in range(job.epochs):
         predict(model, DataLoader(varied, EVAL_BATCH, num_workers=workers()), layout)
-    still = eval_transform(pixels, "sensible")
+    still = eval_transform(pixels, SENSIBLE)
     predict(model, eval_loader(files, "validation", still), layout)
     finish(job, predict(model, eval_loader(files, "test", still), layout), Clock())
 
@@ -103,7 +104,7 @@ def run(job: Job) -> None:
     nn.Module.to(model, memory_format=memory_layout(model))
     clock = train(model, *ready_tensors(job, files), job)
     test: np.ndarray = predict(
-        model, eval_loader(files, "test", eval_transform(pixels, "sensible")), memory_layout(model)
+        model, eval_loader(files, "test", eval_transform(pixels, SENSIBLE)), memory_layout(model)
     )
     finish(job, test, clock)
 

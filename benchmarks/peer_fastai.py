@@ -5,7 +5,8 @@ and head is what `vision_learner` builds. Its `freeze` lets normalisation layers
 here), BatchNorm and LayerNorm alike, so that a frozen body is not wholly frozen and gradients pass through all of it.
 `defaults` are fastai's own: batches of 64, `aug_transforms`, its own rate. `sensible` has batches of 32, random
 resized crops and flips on the processor's resampling. fastai has no bfloat16 on CPUs: it runs in float32. Its weights
-at the end are the ones tested, as is its custom.
+at the end are the ones tested, as is its custom. `wholly-frozen` is `sensible` with `train_bn` off: no weight of the
+body learns, while BatchNorm's statistics still follow the pictures, as they do with plain Trainer.
 """
 
 import time
@@ -22,7 +23,20 @@ from fastai.torch_core import params, set_seed
 from fastai.vision.augment import Flip, RandomResizedCrop, Resize, aug_transforms
 from fastai.vision.data import ImageDataLoaders
 from peer_files import Files, read_files
-from peer_job import GENTLE, SENSIBLE_BATCH, Clock, Job, Logits, Pixels, finish, load_network, read_job, read_pixels
+from peer_job import (
+    DEFAULTS,
+    GENTLE,
+    SENSIBLE_BATCH,
+    WHOLLY_FROZEN,
+    Clock,
+    Job,
+    Logits,
+    Pixels,
+    finish,
+    load_network,
+    read_job,
+    read_pixels,
+)
 from torch import nn
 
 RATE = 2e-3
@@ -59,7 +73,7 @@ def body_and_head(model: Logits) -> list[Any]:
 def loaders(files: Files, pixels: Pixels, setting: str) -> ImageDataLoaders:
     """Builds the batches of training and validation pictures."""
     scale = Normalize.from_stats(pixels.mean, pixels.std)
-    if setting == "defaults":
+    if setting == DEFAULTS:
         item, batch, size = Resize(pixels.crop), [*aug_transforms(), scale], 64
     else:
         crops = RandomResizedCrop(pixels.crop, min_scale=GENTLE["scale"][0], ratio=GENTLE["ratio"])
@@ -73,7 +87,7 @@ def fit(learner: Learner, job: Job) -> None:
     """Trains as fastai does it; `fine_tune` begins with one frozen epoch, which is one of the epochs."""
     if job.task == "frozen":
         learner.freeze()
-        learner.fit_one_cycle(job.epochs, *([RATE] if job.setting == "sensible" else []))
+        learner.fit_one_cycle(job.epochs, *([] if job.setting == DEFAULTS else [RATE]))
     elif job.epochs == 1:
         learner.unfreeze()
         learner.fit_one_cycle(1, RATE)
@@ -88,7 +102,10 @@ def run(job: Job) -> None:
     data = loaders(files, pixels, job.setting)
     model: nn.Module = Logits(load_network(job.checkpoint, len(files.label_names)))
     epochs = EpochClock()
-    learner = Learner(data, model, CrossEntropyLossFlat(), splitter=body_and_head, metrics=accuracy, cbs=[epochs])
+    how: dict[str, Any] = {"train_bn": False} if job.setting == WHOLLY_FROZEN else {}
+    learner = Learner(
+        data, model, CrossEntropyLossFlat(), splitter=body_and_head, metrics=accuracy, cbs=[epochs], **how
+    )
     with learner.no_bar():
         fit(learner, job)
         learner.remove_cb(epochs)

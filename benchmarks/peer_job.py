@@ -30,7 +30,9 @@ from hf_transfer.training.cpu_precision import bfloat16_is_faster
 
 LOGITS, RESULT = "logits.npy", "result.json"
 TASKS = ("frozen", "full", "inference")
-SETTINGS = ("defaults", "sensible")
+DEFAULTS, SENSIBLE, WHOLLY_FROZEN = "defaults", "sensible", "wholly-frozen"
+SETTINGS = (DEFAULTS, SENSIBLE, WHOLLY_FROZEN)
+"""The last is fastai's: `sensible`, and no weight of a frozen body learns."""
 EVAL_BATCH = 64
 SENSIBLE_BATCH = 32
 GENTLE = {"scale": (0.6, 1.0), "ratio": (1 / 1.1, 1.1)}
@@ -98,7 +100,7 @@ def read_job() -> Job:
     for name in ("data", "checkpoint", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--task", choices=TASKS, required=True)
-    parser.add_argument("--setting", choices=SETTINGS, default="sensible")
+    parser.add_argument("--setting", choices=SETTINGS, default=SENSIBLE)
     parser.add_argument("--epochs", type=int, default=1, help="for --task inference: views of each training picture")
     parser.add_argument("--seed", type=int, default=42)
     return Job(**vars(parser.parse_args()))
@@ -120,7 +122,7 @@ def read_pixels(checkpoint: Path) -> Pixels:
 def train_transform(pixels: Pixels, setting: str) -> Callable:
     """Returns the transform of the documentation's example, its crops gentler and resampled well where sensible."""
     how: dict[str, Any] = {}
-    if setting == "sensible":
+    if setting != DEFAULTS:
         how = GENTLE | {"interpolation": pixels.interpolation}
     steps = [transforms.RandomResizedCrop(pixels.crop, **how), transforms.RandomHorizontalFlip()]
     return transforms.Compose([*steps, transforms.ToTensor(), transforms.Normalize(pixels.mean, pixels.std)])
@@ -128,7 +130,7 @@ def train_transform(pixels: Pixels, setting: str) -> Callable:
 
 def eval_transform(pixels: Pixels, setting: str) -> Callable:
     """Returns the transform of validation and test pictures: the shorter side, then the centre."""
-    how = {"interpolation": pixels.interpolation} if setting == "sensible" else {}
+    how = {} if setting == DEFAULTS else {"interpolation": pixels.interpolation}
     steps = [transforms.Resize(pixels.shorter_side, **how), transforms.CenterCrop(pixels.crop)]
     return transforms.Compose([*steps, transforms.ToTensor(), transforms.Normalize(pixels.mean, pixels.std)])
 

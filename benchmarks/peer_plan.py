@@ -71,6 +71,7 @@ OURS_COLD, OURS_WARM, INFERENCE = "ours, cold", "ours, warm", "bare inference"
 OURS, BARE_LOOP = "ours", "bare loop"
 TRAINER_DEFAULTS, TRAINER_SENSIBLE = "Trainer, its defaults", "Trainer, sensible"
 FASTAI_DEFAULTS, FASTAI_SENSIBLE = "fastai, its defaults", "fastai, sensible"
+FASTAI_WHOLLY_FROZEN = "fastai, wholly frozen"
 CACHED, UNCACHED = "ours, with cache", "ours, --cache off"
 
 
@@ -96,6 +97,7 @@ CONTENDERS: dict[str, tuple[Contender, ...]] = {
         _ours(OURS_WARM, "feature-extraction"),
         _ours(UNCACHED, "feature-extraction", "--cache", "off", slow=True),
         *(peer for peer in _peers("frozen", slow=True) if peer.package != "timm"),
+        Contender(FASTAI_WHOLLY_FROZEN, "peer_fastai.py", "frozen", "wholly-frozen", slow=True, package="fastai"),
     ),
     FULL: (Contender(BARE_LOOP, "peer_bare.py", "full"), _ours(OURS, "full"), *_peers("full", slow=False)),
     PARTIAL: (_ours(CACHED, "partial"), _ours(UNCACHED, "partial", "--cache", "off")),

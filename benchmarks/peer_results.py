@@ -14,6 +14,13 @@ WITHIN = 0.003
 """How much lower than a peer's an accuracy may be for a claim of speed to count."""
 ENOUGH_SEEDS = 5
 """To tell what the cache does to an accuracy from what a seed does."""
+EXTRACTION_PEERS = (
+    plan.TRAINER_SENSIBLE,
+    plan.TRAINER_DEFAULTS,
+    plan.FASTAI_SENSIBLE,
+    plan.FASTAI_DEFAULTS,
+    plan.FASTAI_WHOLLY_FROZEN,
+)
 
 
 @dataclass(frozen=True)
@@ -105,7 +112,7 @@ def goals(records: Sequence[dict]) -> list[Goal]:
 def _extraction(records: Sequence[dict], row: str) -> list[Goal]:
     slowdown = paired(records, row, plan.OURS_COLD, plan.INFERENCE)
     found = [_at_most(row, "seconds of ours, cold / bare inference, at most 1.5", slowdown, 1.5)]
-    for peer in (plan.TRAINER_SENSIBLE, plan.TRAINER_DEFAULTS, plan.FASTAI_SENSIBLE, plan.FASTAI_DEFAULTS):
+    for peer in EXTRACTION_PEERS:
         faster = paired(records, row, peer, plan.OURS_COLD)
         found.append(_at_least(row, f"seconds of {peer} / ours, cold, at least 8", faster, 8))
         found.append(_no_lower(records, row, plan.OURS_COLD, peer))

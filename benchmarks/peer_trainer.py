@@ -13,6 +13,7 @@ import torch
 from peer_clock import EpochClock
 from peer_files import PictureFiles, read_files
 from peer_job import (
+    DEFAULTS,
     EVAL_BATCH,
     SENSIBLE_BATCH,
     Job,
@@ -44,7 +45,7 @@ def accuracy(predictions: Any) -> dict[str, float]:
 
 def settings(job: Job, rate: float) -> dict[str, Any]:
     """Returns the training arguments in which a setting differs from Trainer's own."""
-    if job.setting == "defaults":
+    if job.setting == DEFAULTS:
         return {}
     return {
         "per_device_train_batch_size": SENSIBLE_BATCH,

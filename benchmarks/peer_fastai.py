@@ -95,21 +95,23 @@ def fit(learner: Learner, job: Job) -> None:
         learner.fine_tune(job.epochs - 1)
 
 
+def build_learner(job: Job, files: Files) -> Learner:
+    """Puts pictures and network into a `Learner`."""
+    data = loaders(files, read_pixels(job.checkpoint), job.setting)
+    model: nn.Module = Logits(load_network(job.checkpoint, len(files.label_names)))
+    how: dict[str, Any] = {"train_bn": False} if job.setting == WHOLLY_FROZEN else {}
+    return Learner(data, model, CrossEntropyLossFlat(), splitter=body_and_head, metrics=accuracy, **how)
+
+
 def run(job: Job) -> None:
     """Trains, and predicts the test pictures."""
     set_seed(job.seed)
-    files, pixels = read_files(job.data), read_pixels(job.checkpoint)
-    data = loaders(files, pixels, job.setting)
-    model: nn.Module = Logits(load_network(job.checkpoint, len(files.label_names)))
-    epochs = EpochClock()
-    how: dict[str, Any] = {"train_bn": False} if job.setting == WHOLLY_FROZEN else {}
-    learner = Learner(
-        data, model, CrossEntropyLossFlat(), splitter=body_and_head, metrics=accuracy, cbs=[epochs], **how
-    )
-    with learner.no_bar():
+    files = read_files(job.data)
+    learner, epochs = build_learner(job, files), EpochClock()
+    with learner.no_bar(), learner.added_cbs(epochs):
         fit(learner, job)
-        learner.remove_cb(epochs)
-        test = data.test_dl([path for path, _ in files.rows["test"]])
+    with learner.no_bar():
+        test = learner.dls.test_dl([path for path, _ in files.rows["test"]])
         predictions, _ = learner.get_preds(dl=test)
     finish(job, predictions.numpy(), epochs.seconds, bf16=False)
 

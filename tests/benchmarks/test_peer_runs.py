@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -117,12 +118,28 @@ def test_timm_trains_the_head_alone_where_the_body_is_frozen(project, tmp_path: 
 
 
 def test_trainer_keeps_its_defaults_where_that_is_the_setting(project, tmp_path: Path):
-    from dataclasses import replace
-
     peer_trainer = import_module("peer_trainer")
     job = job_of(project, tmp_path, "frozen")
     assert peer_trainer.settings(replace(job, setting="defaults"), 1e-3) == {}
     assert peer_trainer.settings(job, 1e-3)["per_device_train_batch_size"] == 32
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # fastai's own
+@pytest.mark.parametrize(("setting", "norms_learn"), [("sensible", True), ("wholly-frozen", False)])
+def test_fastai_lets_normalisation_layers_learn_unless_told(setting: str, norms_learn: bool, project, tmp_path: Path):
+    pytest.importorskip("fastai", reason='needs fastai: pip install "hf-transfer-learning[benchmarks]"')
+    peer_fastai, files = import_module("peer_fastai"), import_module("peer_files").read_files(project[1])
+    job = replace(job_of(project, tmp_path, "frozen"), setting=setting)
+    learner = peer_fastai.build_learner(job, files)
+    before = state(learner.model)
+    with learner.no_bar():
+        peer_fastai.fit(learner, job)
+    found = moved(before, learner.model)
+    head = {"network.classifier.weight", "network.classifier.bias"}
+    assert head <= found
+    assert all("norm" in name for name in found - head)
+    assert (found != head) == norms_learn
 
 
 @pytest.mark.slow

@@ -96,16 +96,25 @@ def _git(folder: Path, *words: str) -> str | None:
     return answer.stdout.strip() if answer.returncode == 0 else None
 
 
+def processor_vendor(cpu_facts: Path = Path("/proc/cpuinfo")) -> str:
+    """Returns who made the processor in its own word, as `GenuineIntel`; empty where it cannot be told."""
+    return _cpu_facts(cpu_facts).get("vendor_id", "")
+
+
 def _processor_name(cpu_facts: Path = Path("/proc/cpuinfo")) -> str:
     """Returns what the processor calls itself, with family and model: a hypervisor may leave nothing but its brand."""
-    try:
-        text = cpu_facts.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        text = ""
-    # Of the first core: a block of `key : value` lines for each, with an empty line between them.
-    pairs = (line.split(":", 1) for line in text.split("\n\n")[0].splitlines() if ":" in line)
-    facts = {key.strip(): value.strip() for key, value in pairs}
+    facts = _cpu_facts(cpu_facts)
     if "model name" not in facts:
         return platform.processor() or platform.machine()
     numbers = [f"{key} {facts[of]}" for key, of in (("family", "cpu family"), ("model", "model")) if of in facts]
     return f"{facts['model name']} ({', '.join(numbers)})" if numbers else facts["model name"]
+
+
+def _cpu_facts(path: Path) -> dict[str, str]:
+    """Returns what Linux says of the first core: a block of `key : value` lines for each, an empty line between."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    pairs = (line.split(":", 1) for line in text.split("\n\n")[0].splitlines() if ":" in line)
+    return {key.strip(): value.strip() for key, value in pairs}

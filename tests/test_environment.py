@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_transfer.environment import _processor_name, code_version
+from hf_transfer.environment import _processor_name, code_version, processor_vendor
 
 VERSION = metadata.version("hf-transfer-learning")
 
@@ -69,3 +69,12 @@ def test_a_processor_without_a_name(tmp_path: Path):
     assert _processor_name(facts) == known
     facts.write_text("processor\t: 0\nBogoMIPS\t: 243.75\nCPU implementer\t: 0x41\n", encoding="utf-8")
     assert _processor_name(facts) == known
+
+
+def test_who_made_the_processor(tmp_path: Path):
+    facts = tmp_path / "cpuinfo"
+    assert processor_vendor(facts) == ""
+    facts.write_text(
+        "processor\t: 0\nvendor_id\t: AuthenticAMD\n\nprocessor\t: 1\nvendor_id\t: Other\n", encoding="utf-8"
+    )
+    assert processor_vendor(facts) == "AuthenticAMD"

@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from transformers import BaseImageProcessor, PreTrainedModel
 
+from hf_transfer.cpu_products import quicker_products
 from hf_transfer.data.images import to_rgb
 from hf_transfer.data.transforms import build_eval_transform
 from hf_transfer.environment import available_cores
@@ -85,7 +86,7 @@ def _stacked(pictures: list[torch.Tensor], layout: torch.memory_format) -> torch
 
 def _forward(model: PreTrainedModel, pixel_values: torch.Tensor, device: torch.device) -> np.ndarray:
     try:
-        with torch.inference_mode(), _full_precision():
+        with torch.inference_mode(), _full_precision(), quicker_products(device):
             logits = model(pixel_values=pixel_values.to(device)).logits.float().cpu()
     except torch.OutOfMemoryError as error:
         raise UserError(

@@ -120,10 +120,15 @@ class PrefixBuilder:
         def pictures() -> torch.Tensor:
             return self.pixels(collate_pixels([visited.pictures[row]["pixel_values"] for row in range(count)]))
 
-        return measure_costs(self._model(), self.trainer.groups, pictures, args.dataloader_num_workers)
+        with self.trainer.products():
+            return measure_costs(self._model(), self.trainer.groups, pictures, args.dataloader_num_workers)
 
     def open_or_build(self, boundary: int) -> CachedPrefix | str:
         """Finds the cut below a layer group and opens or builds its stores; a string says why there is none."""
+        with self.trainer.products():
+            return self._open_or_build(boundary)
+
+    def _open_or_build(self, boundary: int) -> CachedPrefix | str:
         model = self._model()
         # As a training step has it.
         model.train()
@@ -184,6 +189,7 @@ class PrefixBuilder:
             "pixels": self.settings.pixels[split],
             "precision": self.trainer.args.mixed_precision,
             "layout": str(self.trainer.memory_format),
+            "products": type(self.trainer.products()).__name__,
             "torch": torch.__version__,
         }
         digest.update(json.dumps(facts, sort_keys=True).encode())

@@ -7,7 +7,7 @@ loop is used as it is.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel, SchedulerType
 from transformers.trainer_optimizer import is_optimizer_factory
 
+from hf_transfer.cpu_products import quicker_products
 from hf_transfer.data.batch_pixels import BatchPixels
 from hf_transfer.data.image_dataset import ImageClassificationDataset
 from hf_transfer.data.sampling import WholeBatchSampler
@@ -178,9 +179,15 @@ class TransferTrainer(PictureTrainer):
         return (loss, {"logits": logits}) if return_outputs else loss
 
     def _forward(self, model: nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        if self.prefix is not None:
-            return self.prefix.forward(model, inputs)
-        return model(pixel_values=inputs["pixel_values"]).logits
+        with self.products():
+            if self.prefix is not None:
+                return self.prefix.forward(model, inputs)
+            return model(pixel_values=inputs["pixel_values"]).logits
+
+    def products(self) -> AbstractContextManager[Any]:
+        """Returns the context in which the network computes, in steps, in evaluations and for the cache alike."""
+        compiled = self.compiled is not None or self.args.torch_compile
+        return nullcontext() if compiled else quicker_products(self.args.device)
 
     def evaluation_loop(self, *args: Any, **kwargs: Any):
         """Evaluates the averaged weights where there are such."""

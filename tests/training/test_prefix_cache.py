@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.profiler import profile
 
+from hf_transfer import cpu_products
 from hf_transfer.cache_folder import SEAL
 from hf_transfer.errors import UserError
 from hf_transfer.training import prefix_store
@@ -68,6 +70,22 @@ def test_every_strategy_learns_the_same(family: str, strategy: str, tmp_path: Pa
         assert len(facts) == 2
         assert_same({name: plain[name] for name in plain}, kept)
     assert_same(plain, kept)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_quicker_products_learn_the_same(precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """On a processor where products go another way (`hf_transfer.cpu_products`), kept and not kept alike."""
+    monkeypatch.setattr(cpu_products, "mkl_is_slow", lambda: True)
+    monkeypatch.setattr(cpu_products, "LEAST_PRODUCTS", 0)
+    settings = {"strategy": STRATEGIES["partial"], "bf16": precision == "bfloat16", "use_cpu": True}
+    weights = {}
+    for mode in ("off", "auto"):
+        with profile() as seen:
+            weights[mode], facts = trained("vit", tmp_path, mode, **settings)
+        assert facts[0]["cached"] is (mode == "auto")
+        used = {event.key for event in seen.key_averages()}
+        assert ("aten::_softmax" if precision == "bfloat16" else "aten::mkldnn_linear") in used
+    assert_same(weights["off"], weights["auto"])
 
 
 def test_views_repeat_and_as_many_views_as_epochs_are_no_views(tmp_path: Path):

@@ -1,0 +1,123 @@
+"""Matrix products on processors on which torch's own choice of a library is the slow one.
+
+torch brings two libraries for products on the CPU. It takes MKL for those of linear layers in float32, and does those
+inside of its attention in bfloat16 without oneDNN. MKL keeps its AVX-512 code for Intel's processors (AngryLoki in
+intel/intel-extension-for-pytorch#475, pytorch/builder#1245), so that on AMD's with AVX-512 both take longer than
+through oneDNN (`benchmarks/results/cpu_products.md`). So other calls stand in for them there: for attention, and for
+linear layers where no gradient is recorded. Removable when that table shows no gain.
+
+Knows torch's functions and the processor. Does not know networks: a call is told by its tensors alone.
+"""
+
+import functools
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.nn.functional import linear, scaled_dot_product_attention
+from torch.overrides import TorchFunctionMode
+
+from hf_transfer.environment import processor_vendor
+
+LEAST_PRODUCTS = 2**22
+"""Multiplications of a linear layer; oneDNN's tensors have to be made and unmade, which small ones do not pay for."""
+MOST_SCORES = 2**26
+"""Of an attention, over all pictures and heads: they lie in memory at once, which torch's own attention avoids."""
+MOST_KEPT_SCORES = 5
+"""For each number of the queries, where scores are kept for the backward pass. Heads of 64 have 3 or 4 of them at 224
+pixels; the two halves of the usual MLP of a layer keep 8 in any case."""
+ORDINARY = (Tensor, nn.Parameter)
+
+
+def quicker_products(device: torch.device) -> AbstractContextManager[Any]:
+    """Returns a context in which products go the quicker way, where there is one.
+
+    Args:
+        device (`torch.device`):
+            Where the products are computed.
+    """
+    return QuickerProducts() if device.type == "cpu" and mkl_is_slow() else nullcontext()
+
+
+@functools.cache
+def mkl_is_slow() -> bool:
+    """Tells whether this is an AMD processor with AVX-512, and torch has both libraries."""
+    return (
+        processor_vendor() == "AuthenticAMD"
+        and torch.backends.cpu.get_cpu_capability() == "AVX512"
+        and torch.backends.mkl.is_available()
+        and torch.backends.mkldnn.is_available()
+    )
+
+
+class QuickerProducts(TorchFunctionMode):
+    """While entered, attention in bfloat16, and linear layers in float32 without gradients, are computed by oneDNN.
+
+    Answers are those of torch but for rounding. Whatever lies elsewhere or is of another kind goes torch's own way.
+    """
+
+    def __torch_function__(self, func: Callable, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        stand_in = _STAND_INS.get(func)
+        answer = None if stand_in is None else stand_in(*args, **kwargs)
+        return func(*args, **kwargs) if answer is None else answer
+
+
+def _linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor | None:
+    given = (inputs, weight) if bias is None else (inputs, weight, bias)
+    # Tensors without contents have no layout of oneDNN's.
+    if torch.is_autocast_enabled("cpu") or _records(given) or not _lie_here(given, torch.float32, ORDINARY):
+        return None
+    if weight.dim() != 2 or inputs.numel() * len(weight) < LEAST_PRODUCTS:
+        return None
+    return torch.ops.aten.mkldnn_linear(inputs.to_mkldnn(), weight, bias).to_dense()
+
+
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor | None:
+    if attn_mask is not None or dropout_p or is_causal or enable_gqa:
+        return None
+    given = (query, key, value)
+    if query.dim() != 4 or not _lie_here(given, torch.bfloat16, (*ORDINARY, FakeTensor)):
+        return None
+    most = min(MOST_SCORES, MOST_KEPT_SCORES * query.numel()) if _records(given) else MOST_SCORES
+    if query.shape[:-1].numel() * key.shape[-2] > most:
+        return None
+    with torch.autocast("cpu", enabled=False):
+        weights = (query * (query.shape[-1] ** -0.5 if scale is None else scale)) @ key.transpose(-2, -1)
+        # In bfloat16 too, torch adds up in float32.
+        return weights.softmax(-1) @ value
+
+
+_STAND_INS: dict[Callable, Callable[..., Tensor | None]] = {
+    linear: _linear,
+    scaled_dot_product_attention: _attention,
+}
+
+
+def _records(tensors: tuple[Tensor, ...]) -> bool:
+    """Tells whether a gradient goes through one of the tensors."""
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+
+
+def _lie_here(tensors: tuple[Tensor, ...], dtype: torch.dtype, kinds: tuple[type, ...]) -> bool:
+    """Tells whether tensors lie on the CPU, are of a type and of one of these classes, and none derived from them."""
+    return all(
+        type(tensor) in kinds
+        and tensor.device.type == "cpu"
+        and tensor.dtype == dtype
+        and tensor.layout == torch.strided
+        for tensor in tensors
+    )

@@ -40,4 +40,17 @@ def reload_weights(model: PreTrainedModel, folder: str | Path) -> None:
     faults = {kind: sorted(map(str, info[kind])) for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")}
     if any(faults.values()):
         raise RuntimeError(f"The checkpoint in {folder} does not fit the model: {faults}")
-    model.load_state_dict(saved.state_dict(), strict=True)
+    own, kept = model.state_dict(), saved.state_dict()
+    if own.keys() != kept.keys():
+        raise RuntimeError(f"The checkpoint in {folder} has other tensors: {sorted(own.keys() ^ kept.keys())}")
+    changed = {name: tensor for name, tensor in kept.items() if not _same(own[name], tensor)}
+    model.load_state_dict(changed, strict=False)
+
+
+def _same(own: torch.Tensor, kept: torch.Tensor) -> bool:
+    """Tells whether nothing has to be copied, as of frozen layers.
+
+    Weights that were loaded from a file and never changed are a map of it. The first write to each of its pages is a
+    fault, and threads that write side by side wait for each other at every one.
+    """
+    return own.shape == kept.shape and own.dtype == kept.dtype and torch.equal(own, kept.to(own.device))

@@ -66,6 +66,21 @@ def test_upstream_still_reloads_only_a_part(tmp_path: Path, monkeypatch: pytest.
     assert any(not torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
 
 
+def test_what_did_not_change_is_not_written(tmp_path: Path):
+    """Frozen weights may be a map of the checkpoint's file, which the first write to a page makes slow."""
+    model = tiny_model("vit")
+    model.save_pretrained(tmp_path)
+    expected = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with torch.no_grad():
+        model.classifier.weight.add_(1)
+    written = {name: tensor._version for name, tensor in model.named_parameters()}
+    reload_weights(model, tmp_path)
+    assert {name for name, tensor in model.named_parameters() if tensor._version > written[name]} == {
+        "classifier.weight"
+    }
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
+
+
 def test_a_checkpoint_that_lacks_a_tensor_is_refused(tmp_path: Path):
     tiny_model("vit").save_pretrained(tmp_path)
     with pytest.raises(RuntimeError, match="does not fit the model"):

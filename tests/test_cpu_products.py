@@ -16,6 +16,7 @@ from hf_transfer import cpu_products
 from hf_transfer.cpu_products import QuickerProducts, mkl_is_slow, quicker_products
 from hf_transfer.evaluation.evaluator import predict_logits
 from hf_transfer.training.memory_probe import height_of_step
+from hf_transfer.training.trainer import TransferTrainer
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
@@ -260,7 +261,6 @@ def test_predictions_use_it(vit: ViTForImageClassification, on_a_slow_processor,
 
 def test_trainers_products_are_torchs_own_in_a_compiled_network(on_a_slow_processor):
     """torch.compile brings its own kernels, and would have to trace ours."""
-    from hf_transfer.training.trainer import TransferTrainer
 
     def products(compiled: object, torch_compile: bool) -> object:
         args = SimpleNamespace(torch_compile=torch_compile, device=CPU)

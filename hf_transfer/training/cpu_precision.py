@@ -31,8 +31,17 @@ def bfloat16_is_faster() -> bool:
 
 
 def _speed_up() -> float:
-    """Returns the seconds of a matrix product in float32 over those in bfloat16."""
-    return _seconds(torch.float32) / _seconds(torch.bfloat16)
+    """Returns the seconds of a matrix product in float32 over those in bfloat16.
+
+    In one thread: where a machine has other work as well, threads wait for each other far longer than such a product
+    takes, and the answer would be a matter of luck.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _seconds(torch.float32) / _seconds(torch.bfloat16)
+    finally:
+        torch.set_num_threads(threads)
 
 
 @torch.inference_mode()

@@ -43,3 +43,14 @@ def test_a_process_measures_once(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_product_takes_some_time(dtype: torch.dtype):
     assert cpu_precision._seconds(dtype) > 0
+
+
+def test_one_thread_is_timed_and_the_others_come_back(monkeypatch: pytest.MonkeyPatch):
+    before, seen = torch.get_num_threads(), []
+    monkeypatch.setattr(cpu_precision, "_seconds", lambda dtype: float(seen.append(torch.get_num_threads()) is None))
+    torch.set_num_threads(2)
+    try:
+        cpu_precision._speed_up()
+        assert (seen, torch.get_num_threads()) == ([1, 1], 2)
+    finally:
+        torch.set_num_threads(before)

@@ -29,7 +29,8 @@ MOST_SCORES = 2**26
 MOST_KEPT_SCORES = 5
 """For each number of the queries, where scores are kept for the backward pass. Heads of 64 have 3 or 4 of them at 224
 pixels; the two halves of the usual MLP of a layer keep 8 in any case."""
-ORDINARY = (Tensor, nn.Parameter)
+KINDS = (Tensor, nn.Parameter, FakeTensor)
+"""Of tensors, and none derived from them."""
 
 
 def quicker_products(device: torch.device) -> AbstractContextManager[Any]:
@@ -68,11 +69,13 @@ class QuickerProducts(TorchFunctionMode):
 
 def _linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor | None:
     given = (inputs, weight) if bias is None else (inputs, weight, bias)
-    # Tensors without contents have no layout of oneDNN's.
-    if torch.is_autocast_enabled("cpu") or _records(given) or not _lie_here(given, torch.float32, ORDINARY):
+    if torch.is_autocast_enabled("cpu") or _records(given) or not _lie_here(given, torch.float32):
         return None
     if weight.dim() != 2 or inputs.numel() * len(weight) < LEAST_PRODUCTS:
         return None
+    if isinstance(inputs, FakeTensor):
+        # Tensors without contents have no layout of oneDNN's; to count memory, copies are as large.
+        return linear(inputs.clone(), weight, bias).clone()
     return torch.ops.aten.mkldnn_linear(inputs.to_mkldnn(), weight, bias).to_dense()
 
 
@@ -90,7 +93,7 @@ def _attention(
     if attn_mask is not None or dropout_p or is_causal or enable_gqa:
         return None
     given = (query, key, value)
-    if query.dim() != 4 or not _lie_here(given, torch.bfloat16, (*ORDINARY, FakeTensor)):
+    if query.dim() != 4 or not _lie_here(given, torch.bfloat16):
         return None
     most = min(MOST_SCORES, MOST_KEPT_SCORES * query.numel()) if _records(given) else MOST_SCORES
     if query.shape[:-1].numel() * key.shape[-2] > most:
@@ -112,10 +115,10 @@ def _records(tensors: tuple[Tensor, ...]) -> bool:
     return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 
-def _lie_here(tensors: tuple[Tensor, ...], dtype: torch.dtype, kinds: tuple[type, ...]) -> bool:
-    """Tells whether tensors lie on the CPU, are of a type and of one of these classes, and none derived from them."""
+def _lie_here(tensors: tuple[Tensor, ...], dtype: torch.dtype) -> bool:
+    """Tells whether tensors lie on the CPU, are of a type and of one of the known kinds."""
     return all(
-        type(tensor) in kinds
+        type(tensor) in KINDS
         and tensor.device.type == "cpu"
         and tensor.dtype == dtype
         and tensor.layout == torch.strided

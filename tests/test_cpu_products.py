@@ -15,7 +15,7 @@ from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 from hf_transfer import cpu_products
 from hf_transfer.cpu_products import QuickerProducts, mkl_is_slow, quicker_products
 from hf_transfer.evaluation.evaluator import predict_logits
-from hf_transfer.training.memory_probe import height_of_step
+from hf_transfer.training.memory_probe import height_of_evaluation, height_of_step
 from hf_transfer.training.trainer import TransferTrainer
 
 CPU = torch.device("cpu")
@@ -231,6 +231,14 @@ def test_the_estimate_of_memory_counts_scores(vit: ViTForImageClassification):
         quick = height()
     scores = 16 * 4 * 17 * 17 * 2
     assert usual + scores <= quick <= usual + 2 * 2 * scores, "of two layers, with the queries that are scaled"
+
+
+def test_the_estimate_of_memory_counts_copies(vit: ViTForImageClassification, small_products):
+    """The usual height is GELU's, with its input and output; now a copy of that input is made while its own is there."""
+    usual = height_of_evaluation(vit, (3, 32, 32), 16)
+    with QuickerProducts():
+        quick = height_of_evaluation(vit, (3, 32, 32), 16)
+    assert quick == usual + 16 * 17 * 64 * 4
 
 
 # Where it is used

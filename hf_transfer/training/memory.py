@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import torch
 
+from hf_transfer.cpu_products import quicker_products
 from hf_transfer.training.memory_probe import height_of_evaluation, height_of_step
 
 _FLOAT = 4
@@ -104,7 +105,8 @@ def estimate_memory(trainer: Any, shape: tuple[int, int, int], copies: int = 0) 
         with trainer.products():
             step = height_of_step(model, learning, shape, images, half, trainer.memory_format)
         # In float32, as the saved model is evaluated at the end.
-        evaluation = height_of_evaluation(model, shape, evaluated, trainer.memory_format)
+        with quicker_products(trainer.args.device):
+            evaluation = height_of_evaluation(model, shape, evaluated, trainer.memory_format)
     except (NotImplementedError, RuntimeError, TypeError, ValueError):
         return None  # A network that looks at values.
     pixels = _FLOAT * prod(shape) * _batches_held(trainer)

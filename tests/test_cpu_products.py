@@ -234,7 +234,7 @@ def test_the_estimate_of_memory_counts_scores(vit: ViTForImageClassification):
 
 
 def test_the_estimate_of_memory_counts_copies(vit: ViTForImageClassification, small_products):
-    """The usual height is GELU's, with its input and output; now a copy of that input is made while its own is there."""
+    """The usual height is GELU's, its input and output; now that input is copied while the layer's own is there."""
     usual = height_of_evaluation(vit, (3, 32, 32), 16)
     with QuickerProducts():
         quick = height_of_evaluation(vit, (3, 32, 32), 16)

@@ -1,7 +1,6 @@
 """Products that go another way on processors where torch's own is slow: the same answers, and only where it may be."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -55,9 +54,9 @@ def calls(work) -> set[str]:
     return {event.key for event in seen.key_averages()}
 
 
-def attended(**options) -> tuple[torch.Tensor, ...]:
+def attended() -> tuple[torch.Tensor, ...]:
     generator = torch.Generator().manual_seed(0)
-    return tuple(torch.randn(2, 3, 17, 8, generator=generator, **options) for _ in range(3))
+    return tuple(torch.randn(2, 3, 17, 8, generator=generator) for _ in range(3))
 
 
 # On which processors
@@ -253,7 +252,7 @@ def test_a_network_under_autocast(vit: ViTForImageClassification):
             torch.testing.assert_close(vit(pixel_values=pixels).logits, expected, rtol=5e-2, atol=5e-3)
 
 
-def test_predictions_use_it(vit: ViTForImageClassification, on_a_slow_processor, small_products, tmp_path: Path):
+def test_predictions_use_it(vit: ViTForImageClassification, on_a_slow_processor, small_products):
     pictures = [Image.fromarray(np.full((40, 40, 3), shade, np.uint8)) for shade in (0, 90, 250)]
     processor = ViTImageProcessor(size={"height": 32, "width": 32})
     found: dict[str, np.ndarray] = {}

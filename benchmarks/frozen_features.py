@@ -4,6 +4,8 @@ Shared by the benchmarks of feature extraction. Heads are trained as the pipelin
 batches of 32, warm-up and cosine) and judged by their best accuracy on held-out features.
 """
 
+from collections.abc import Iterator
+
 import datasets
 import torch
 import torch.nn.functional as F
@@ -35,20 +37,35 @@ def features(checkpoint: Checkpoint, split: datasets.Dataset, transform, seed: i
     return torch.cat(seen)
 
 
-def best_accuracy(views: list[torch.Tensor], labels: torch.Tensor, held_out: tuple, seed: int, rate: float) -> float:
+def best_accuracy(
+    views: list[torch.Tensor], labels: torch.Tensor, held_out: tuple, seed: int, rate: float, epochs: int = EPOCHS
+) -> float:
     """Trains a linear head and returns its best accuracy on held-out features."""
+    found = logits_by_epoch(views, labels, held_out[0], seed, rate, epochs)
+    return max((logits.argmax(1) == held_out[1]).float().mean().item() for logits in found)
+
+
+def logits_by_epoch(
+    views: list[torch.Tensor],
+    labels: torch.Tensor,
+    held_out: torch.Tensor,
+    seed: int,
+    rate: float,
+    epochs: int = EPOCHS,
+    weight_decay: float = 0.01,
+) -> Iterator[torch.Tensor]:
+    """Trains a linear head and yields the logits of held-out features after each epoch."""
     torch.manual_seed(seed)
     head = nn.Linear(views[0].shape[1], int(labels.max()) + 1)
-    optimizer = torch.optim.AdamW(head.parameters(), lr=rate)
-    steps = EPOCHS * -(-len(labels) // BATCH)
+    groups = [{"params": [head.weight], "weight_decay": weight_decay}, {"params": [head.bias], "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=rate)
+    steps = epochs * -(-len(labels) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, steps, pct_start=0.1)
-    best = 0.0
-    for epoch in range(EPOCHS):
+    for epoch in range(epochs):
         for rows in torch.randperm(len(labels)).split(BATCH):
             loss = F.cross_entropy(head(views[epoch % len(views)][rows]), labels[rows])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
-        best = max(best, (head(held_out[0]).argmax(1) == held_out[1]).float().mean().item())
-    return best
+        yield head(held_out).detach()

@@ -15,7 +15,6 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
-import frozen_features
 import torch
 from frozen_features import best_accuracy, features
 from frozen_head import load
@@ -46,8 +45,7 @@ EPOCHS = (6, 20)
 
 def stepped(views: list[torch.Tensor], labels: torch.Tensor, held_out: tuple, seed: int, epochs: int) -> float:
     """Returns the best validation accuracy of a head trained by AdamW."""
-    frozen_features.EPOCHS = epochs
-    return best_accuracy(views, labels, held_out, seed, LOGIT_STEP / float(views[0].abs().sum(1).mean()))
+    return best_accuracy(views, labels, held_out, seed, LOGIT_STEP / float(views[0].abs().sum(1).mean()), epochs)
 
 
 def solved(views: list[torch.Tensor], labels: torch.Tensor, held_out: tuple) -> float:

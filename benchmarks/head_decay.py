@@ -1,0 +1,141 @@
+"""The weight decay of a head on frozen features, by how many epochs its weights would take to fade.
+
+Usage:
+    HF_TRANSFER_ASSETS=path/to/assets python benchmarks/head_decay.py
+
+Two views of each training picture with light variation, and one without any, go through the frozen network once.
+Heads are trained as the pipeline does, on four fifths of the pictures, for 6 and for 20 epochs, with AdamW's usual
+decay and with decays that follow from a number of epochs (`hf_transfer.training.head_decay`). The last fifth, not
+varied, is halved: one half chooses the epoch, as validation data does, the other judges it, and the other way round.
+Five folds and several seeds; neither the validation nor the test split is looked at: this chose the default. Writes
+`benchmarks/results/head_decay.md`, and `head_decay.jsonl`; pairs that are in it are not measured again.
+"""
+
+import os
+import statistics
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+from frozen_features import BATCH, features, logits_by_epoch
+from frozen_head import load
+from pipeline_runs import add_record, code_version, lab_note, read_records
+from sklearn.model_selection import StratifiedKFold
+
+from hf_transfer.data.proportions import choose_proportions
+from hf_transfer.data.transforms import POLICIES, build_eval_transform, build_train_transform
+from hf_transfer.environment import hardware, package_versions
+from hf_transfer.training.head_rate import LOGIT_STEP
+
+RECORDS = Path(__file__).parent / "results" / "head_decay.jsonl"
+TABLE = RECORDS.with_suffix(".md")
+RUNS = (
+    ("mobilenet_v1_0.25_128", "clothing10"),
+    ("mobilenet_v1_0.5_160", "clothing10"),
+    ("mobilenet_v2_1.0_224", "clothing10"),
+    ("vit_tiny_patch16_224", "clothing10"),
+    ("mobilenet_v1_0.25_128", "rbc12"),
+    ("mobilenet_v1_0.5_160", "rbc12"),
+)
+USUAL = 0.01
+FADING = (None, 40.0, 20.0, 12.5, 8.0)
+"""Epochs; `None` for AdamW's usual decay, whatever the rate and the number of steps."""
+EPOCHS, VIEWS, FOLDS, SEEDS = (6, 20), 2, 5, 2
+
+
+def measured(assets: Path, checkpoint_name: str, dataset: str) -> dict:
+    """Returns what one network and data set gave: accuracies by epochs and decay, one for each fold and seed."""
+    checkpoint, data = load(assets, checkpoint_name, dataset)
+    processor = choose_proportions(checkpoint.image_processor, data.train, "auto").image_processor
+    still = features(checkpoint, data.train, build_eval_transform(processor), None, 0)
+    varied = build_train_transform(processor, POLICIES["light"])
+    views = [features(checkpoint, data.train, varied, 0, view) for view in range(VIEWS)]
+    labels = torch.tensor(data.train["label"])
+    folds = [
+        (torch.from_numpy(train), torch.from_numpy(rest))
+        for train, rest in StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(labels, labels)
+    ]
+    rate = LOGIT_STEP / float(views[0].abs().sum(1).mean())
+    scores: dict[str, list[float]] = {}
+    decays: dict[str, float] = {}
+    for epochs in EPOCHS:
+        for fading in FADING:
+            name = f"{epochs} epochs, {fading}"
+            decays[name] = decay(fading, rate, len(folds[0][0]))
+            scores[name] = [
+                judged(
+                    [view[train] for view in views], labels[train], (still[rest], labels[rest]), seed, epochs, rate,
+                    decays[name],
+                )
+                for train, rest in folds
+                for seed in range(SEEDS)
+            ]  # fmt: skip
+            print(checkpoint_name, dataset, name, f"{statistics.mean(scores[name]):.4f}", flush=True)
+    return {"checkpoint": checkpoint_name, "dataset": dataset, "scores": scores, "decays": decays}
+
+
+def decay(fading: float | None, rate: float, num_images: int) -> float:
+    """Returns AdamW's decay with which weights at the peak rate fade within that many epochs."""
+    return USUAL if fading is None else 1 / (fading * rate * -(-num_images // BATCH))
+
+
+def judged(
+    views: list[torch.Tensor],
+    labels: torch.Tensor,
+    held_out: tuple[torch.Tensor, torch.Tensor],
+    seed: int,
+    epochs: int,
+    rate: float,
+    weight_decay: float,
+) -> float:
+    """Returns the accuracy on each half of the held-out pictures at the epoch that is best on the other, averaged."""
+    found = list(logits_by_epoch(views, labels, held_out[0], seed, rate, epochs, weight_decay))
+    right = [(logits.argmax(1) == held_out[1]).float() for logits in found]
+    halves = [torch.stack([answers[start::2].mean() for answers in right]) for start in (0, 1)]
+    return statistics.mean(float(half[int(other.argmax())]) for half, other in (halves, halves[::-1]))
+
+
+def write_table(records: Sequence[dict]) -> None:
+    """Writes the rows so far, with the lab note."""
+    lines = ["# Weight decay of a head on frozen features", ""]
+    lines += ["Command: `HF_TRANSFER_ASSETS=path/to/assets python benchmarks/head_decay.py`. Cross-validated accuracy"]
+    lines += [f"on training pictures, {FOLDS} folds and {SEEDS} seeds; in brackets the difference from a decay of"]
+    lines += [f"{USUAL} in hundredths, with its standard error over folds and seeds.", ""]
+    shown = [f"decay {USUAL}" if fading is None else f"fading in {fading:g} epochs" for fading in FADING]
+    lines += [f"| checkpoint | data set | epochs | {' | '.join(shown)} |", "|---|---|---|" + "---|" * len(FADING)]
+    for epochs in EPOCHS:
+        for record in records:
+            lines.append(f"| {record['checkpoint']} | {record['dataset']} | {epochs} | {_cells(record, epochs)} |")
+    lines += ["", f"{len(records)} of {len(RUNS)} planned pairs are in the table. {lab_note(records)}"]
+    TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _cells(record: dict, epochs: int) -> str:
+    usual = record["scores"][f"{epochs} epochs, None"]
+    cells = [f"{statistics.mean(usual):.4f}"]
+    for fading in FADING[1:]:
+        scores = record["scores"][f"{epochs} epochs, {fading}"]
+        gains = [100 * (new - old) for new, old in zip(scores, usual, strict=True)]
+        error = statistics.stdev(gains) / len(gains) ** 0.5
+        cells.append(f"{statistics.mean(scores):.4f} ({statistics.mean(gains):+.2f} +- {error:.2f})")
+    return " | ".join(cells)
+
+
+def main() -> None:
+    assets = Path(os.environ["HF_TRANSFER_ASSETS"])
+    done = {(record["checkpoint"], record["dataset"]) for record in read_records(RECORDS)}
+    facts = {
+        "hardware": hardware(1),
+        "versions": package_versions(),
+        "date": datetime.now(UTC).date().isoformat(),
+        "code": code_version(),
+    }
+    for run in RUNS:
+        if run not in done:
+            add_record(RECORDS, measured(assets, *run) | facts)
+        write_table(read_records(RECORDS))
+
+
+if __name__ == "__main__":
+    main()

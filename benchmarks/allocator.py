@@ -15,8 +15,9 @@ import statistics
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
+
+from pipeline_runs import lab_note, made_here
 
 TABLE = Path(__file__).parent / "results" / "allocator.md"
 CHECKPOINTS = {"mobilenet_v1_0.5_160": 160, "vit_tiny_patch16_224": 224}
@@ -75,7 +76,6 @@ def in_a_process(checkpoint: Path, size: int, keep: bool) -> dict[str, float]:
 
 
 def main() -> None:
-    from hf_transfer.environment import hardware, package_versions
 
     assets = Path(os.environ["HF_TRANSFER_ASSETS"])
     lines = ["# Freed memory kept by glibc", "", "| checkpoint | | as it is | kept | ratio |", "|---|---|---|---|---|"]
@@ -88,14 +88,11 @@ def main() -> None:
             before, after = (statistics.median(one[cell] for one in found[keep]) for keep in (False, True))
             name = "peak memory, MB" if cell == "peak" else f"{cell}, images/s"
             lines.append(f"| {checkpoint} | {name} | {before:.0f} | {after:.0f} | {after / before:.2f} |")
-    machine, versions = hardware(1), package_versions()
     lines += [
         "",
         f"Random pictures in batches of {EVAL_BATCH} (inference) and {TRAIN_BATCH} (training, all layers); medians of "
         f"{ROUNDS} interleaved rounds. Command: `HF_TRANSFER_ASSETS=path/to/assets python benchmarks/allocator.py`. "
-        f"Hardware: {machine['processor']}, {machine['cores']} cores. torch {versions['torch']}, transformers "
-        f"{versions['transformers']}, glibc {os.confstr('CS_GNU_LIBC_VERSION').split()[-1]}. "
-        f"Date: {datetime.now(UTC):%Y-%m-%d}.",
+        f"glibc {os.confstr('CS_GNU_LIBC_VERSION').split()[-1]}. {lab_note([made_here()])}",
     ]
     TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))

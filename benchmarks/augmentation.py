@@ -11,16 +11,15 @@ looked at: the default policy was chosen by this. Writes `benchmarks/results/aug
 import dataclasses
 import os
 import statistics
-from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 from frozen_features import best_accuracy, features
+from pipeline_runs import lab_note, made_here
 
 from hf_transfer.config import FinetuneConfig
 from hf_transfer.data.loading import load_image_data
 from hf_transfer.data.transforms import POLICIES, build_eval_transform, build_train_transform
-from hf_transfer.environment import hardware, package_versions
 from hf_transfer.models.checkpoint import load_checkpoint
 
 TABLE = Path(__file__).parent / "results" / "augmentation.md"
@@ -55,13 +54,10 @@ def main() -> None:
         scores = [best_accuracy(views, labels, held_out, seed, RATE) for seed in range(SEEDS)]
         lines.append(f"| {name} | {statistics.mean(scores):.3f} +- {statistics.stdev(scores):.3f} |")
         print(lines[-1], flush=True)
-    versions, machine = package_versions(), hardware(1)
     lines += [
         "",
         f"{CHECKPOINT} on {DATASET}, {len(held_out[1])} validation pictures, {SEEDS} seeds of the head; one picture "
-        f"is {1 / len(held_out[1]):.3f}. Command: `python benchmarks/augmentation.py`. Hardware: "
-        f"{machine['processor']}. torch {versions['torch']}, transformers {versions['transformers']}. "
-        f"Date: {datetime.now(UTC):%Y-%m-%d}.",
+        f"is {1 / len(held_out[1]):.3f}. Command: `python benchmarks/augmentation.py`. {lab_note([made_here()])}",
     ]
     TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

@@ -10,13 +10,11 @@ and writes the ratio of the medians to `benchmarks/results/channels_last.md`.
 import os
 import statistics
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
+from pipeline_runs import lab_note, made_here
 from transformers import AutoModelForImageClassification
-
-from hf_transfer.environment import hardware, package_versions
 
 TABLE = Path(__file__).parent / "results" / "channels_last.md"
 CHECKPOINTS = {
@@ -59,12 +57,10 @@ def main() -> None:
     for name, side in CHECKPOINTS.items():
         forward, both = (ratio(assets / name, side, backward) for backward in (False, True))
         lines.append(f"| {name} | {forward:.2f}x | {both:.2f}x |")
-    versions, machine = package_versions(), hardware(1)
     lines += [
         "",
         f"Ratio of the medians of {TURNS} turns, 32 pictures, float32. Command: `python benchmarks/channels_last.py`. "
-        f"Hardware: {machine['processor']}, {machine['threads']} threads. torch {versions['torch']}, transformers "
-        f"{versions['transformers']}. Date: {datetime.now(UTC):%Y-%m-%d}.",
+        f"{lab_note([made_here()])}",
     ]
     TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(TABLE.read_text(encoding="utf-8"))

@@ -15,16 +15,15 @@ import os
 import statistics
 import time
 from contextlib import nullcontext
-from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
+from pipeline_runs import lab_note, made_here
 from torch.nn.functional import cross_entropy
 from transformers import AutoConfig, AutoModelForImageClassification, PreTrainedModel
 
 from hf_transfer.allocator import keep_freed_memory
 from hf_transfer.cpu_products import QuickerProducts, mkl_is_slow
-from hf_transfer.environment import hardware, package_versions
 
 TABLE = Path(__file__).parent / "results" / "cpu_products.md"
 FAMILIES = {"vit": "ViT-B/16", "swin": "Swin-T", "convnext": "ConvNeXt-T"}
@@ -95,14 +94,12 @@ def main() -> None:
         for kind in (FLOAT32, BFLOAT16, STEP):
             lines.append(f"| {name} | {kind} | {row(model, pixels, kind, exact)} |")
             print(lines[-1], flush=True)
-    versions, machine = package_versions(), hardware(1)
     lines += [
         "",
         f"Medians of {TURNS} turns, batches of {BATCH} pictures of {SIDE} x {SIDE}; the error is the largest of a "
         "logit against float64, as a share of the largest one. On this processor the stand-ins are "
         f"{'' if mkl_is_slow() else 'not '}used by themselves. Command: `python benchmarks/cpu_products.py`. "
-        f"Hardware: {machine['processor']}, {machine['threads']} threads. torch {versions['torch']}, transformers "
-        f"{versions['transformers']}. Date: {datetime.now(UTC):%Y-%m-%d}.",
+        f"{lab_note([made_here()])}",
     ]
     TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

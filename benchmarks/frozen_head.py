@@ -13,11 +13,11 @@ Writes `benchmarks/results/head_rate.md` and `benchmarks/results/proportions.md`
 import os
 import statistics
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 from frozen_features import best_accuracy, features
+from pipeline_runs import lab_note, made_here
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 
@@ -26,7 +26,6 @@ from hf_transfer.data.image_data import ImageData
 from hf_transfer.data.loading import load_image_data
 from hf_transfer.data.proportions import choose_proportions
 from hf_transfer.data.transforms import POLICIES, build_eval_transform, build_train_transform
-from hf_transfer.environment import hardware, package_versions
 from hf_transfer.models.checkpoint import Checkpoint, load_checkpoint
 
 RESULTS = Path(__file__).parent / "results"
@@ -91,21 +90,13 @@ def proportions_rows(assets: Path) -> list[str]:
     return rows
 
 
-def lab_note() -> str:
-    """Returns command, hardware, versions and date."""
-    versions, machine = package_versions(), hardware(1)
-    return (
-        f"Command: `python benchmarks/frozen_head.py`. Hardware: {machine['processor']}, {machine['cores']} cores. "
-        f"torch {versions['torch']}, transformers {versions['transformers']}. Date: {datetime.now(UTC):%Y-%m-%d}."
-    )
-
-
 def main() -> None:
     assets = Path(os.environ["HF_TRANSFER_ASSETS"])
+    note = f"Command: `python benchmarks/frozen_head.py`. {lab_note([made_here()])}"
     lines = ["# Proportions of pictures for a frozen ViT", "", f"{SQUEEZING} on clothing10 (photos, mostly 3:4). "]
     lines[-1] += "Cross-validated accuracy of logistic regression by its strength C."
     lines += ["", "| proportions | " + " | ".join(f"C = {c:g}" for c in STRENGTHS) + " |", "|---|---|---|---|"]
-    lines += [*proportions_rows(assets), "", lab_note()]
+    lines += [*proportions_rows(assets), "", note]
     (RESULTS / "proportions.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     lines = ["# The head's learning rate on frozen features", ""]
     lines += [f"Best validation accuracy of a linear head, {SEEDS} seeds, by rate times the mean L1 norm of its "]
@@ -115,7 +106,7 @@ def main() -> None:
     for checkpoint_name, dataset in RUNS:
         lines.append(head_rate_row(assets, checkpoint_name, dataset))
         print(lines[-1], flush=True)
-    lines += ["", lab_note()]
+    lines += ["", note]
     (RESULTS / "head_rate.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

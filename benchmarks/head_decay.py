@@ -15,19 +15,17 @@ measured again.
 import os
 import statistics
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 from frozen_features import BATCH, features, logits_by_epoch
 from frozen_head import load
-from pipeline_runs import add_record, code_version, lab_note, read_records
+from pipeline_runs import lab_note, made_here, make_planned
 from sklearn.model_selection import StratifiedKFold
 from torch.nn.functional import cross_entropy
 
 from hf_transfer.data.proportions import choose_proportions
 from hf_transfer.data.transforms import POLICIES, build_eval_transform, build_train_transform
-from hf_transfer.environment import hardware, package_versions
 from hf_transfer.training.head_rate import LOGIT_STEP
 
 RECORDS = Path(__file__).parent / "results" / "head_decay.jsonl"
@@ -46,9 +44,9 @@ FADING = (None, 40.0, 20.0, 12.5, 8.0)
 EPOCHS, VIEWS, FOLDS, SEEDS = (6, 20), 2, 5, 3
 
 
-def measured(assets: Path, checkpoint_name: str, dataset: str) -> dict:
+def measured(checkpoint_name: str, dataset: str) -> dict:
     """Returns what one network and data set gave: by epochs and decay, accuracies and losses of each fold and seed."""
-    checkpoint, data = load(assets, checkpoint_name, dataset)
+    checkpoint, data = load(Path(os.environ["HF_TRANSFER_ASSETS"]), checkpoint_name, dataset)
     processor = choose_proportions(checkpoint.image_processor, data.train, "auto").image_processor
     still = features(checkpoint, data.train, build_eval_transform(processor), None, 0)
     varied = build_train_transform(processor, POLICIES["light"])
@@ -74,7 +72,7 @@ def measured(assets: Path, checkpoint_name: str, dataset: str) -> dict:
                 for seed in range(SEEDS)
             ]  # fmt: skip
             print(checkpoint_name, dataset, name, statistics.mean(score for score, _ in scores[name]), flush=True)
-    return {"checkpoint": checkpoint_name, "dataset": dataset, "scores": scores, "decays": decays}
+    return {"scores": scores, "decays": decays} | made_here()
 
 
 def decay(fading: float | None, rate: float, num_images: int) -> float:
@@ -125,18 +123,7 @@ def _cells(record: dict, epochs: int) -> str:
 
 
 def main() -> None:
-    assets = Path(os.environ["HF_TRANSFER_ASSETS"])
-    done = {(record["checkpoint"], record["dataset"]) for record in read_records(RECORDS)}
-    facts = {
-        "hardware": hardware(1),
-        "versions": package_versions(),
-        "date": datetime.now(UTC).date().isoformat(),
-        "code": code_version(),
-    }
-    for run in RUNS:
-        if run not in done:
-            add_record(RECORDS, measured(assets, *run) | facts)
-        write_table(read_records(RECORDS))
+    make_planned(__doc__ or "", RECORDS, ("checkpoint", "dataset"), RUNS, measured, write_table)
 
 
 if __name__ == "__main__":

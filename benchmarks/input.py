@@ -15,12 +15,12 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
+from pipeline_runs import lab_note, made_here
 from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms import v2
 
@@ -32,7 +32,7 @@ from hf_transfer.data.loading import load_image_data
 from hf_transfer.data.processor_facts import processor_facts
 from hf_transfer.data.training_pictures import needed_side, training_picture
 from hf_transfer.data.transforms import POLICIES
-from hf_transfer.environment import hardware, package_versions
+from hf_transfer.environment import package_versions
 from hf_transfer.models.checkpoint import load_checkpoint
 
 TABLE = Path(__file__).parent / "results" / "input.md"
@@ -193,16 +193,15 @@ def seen(image: Image.Image) -> np.ndarray:
 
 
 def notes() -> list[str]:
-    versions, machine = package_versions(), hardware(1)
+    versions = package_versions()
     return [
         f"CPU milliseconds a picture, one thread, medians of {ROUNDS} interleaved rounds over {PICTURES} pictures of "
         f"clothing10 (up to 256 px) and {MOSAICS} mosaics of them. Differences are levels of 255 at 224x224, bicubic, "
         "against the whole picture; mosaics are sharper than photographs of their size. Pictures whose shorter side "
         "is within 1.25 of what is needed, as all of clothing10, are not changed at all.",
         "",
-        f"Command: `python benchmarks/input.py`. Hardware: {machine['processor']}, shared with other work. torch "
-        f"{versions['torch']}, torchvision {versions['torchvision']}, Pillow {versions['pillow']}, transformers "
-        f"{versions['transformers']}. Date: {datetime.now(UTC):%Y-%m-%d}.",
+        f"Command: `python benchmarks/input.py`. torchvision {versions['torchvision']}, Pillow {versions['pillow']}. "
+        f"{lab_note([made_here()])}",
     ]
 
 

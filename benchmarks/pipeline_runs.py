@@ -11,7 +11,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
+
+from hf_transfer.environment import hardware, package_versions
 
 UNRECORDED = "before 84c98a9"
 """Commits were not recorded then; 84c98a9 changed training pixels slightly, and kept two views of each picture."""
@@ -41,6 +44,16 @@ def run_pipeline(assets: Path, checkpoint: str, dataset: str, options: Sequence[
         "hardware": report["hardware"],
         "versions": report["versions"],
         "date": report["started"][:10],
+        "code": code_version(),
+    }
+
+
+def made_here() -> dict:
+    """Returns hardware, versions, date and code of what this process measures, as records have them."""
+    return {
+        "hardware": hardware(1),
+        "versions": package_versions(),
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "code": code_version(),
     }
 

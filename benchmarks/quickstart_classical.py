@@ -8,12 +8,12 @@ Five stratified splits, 20 training images per class each and the rest for testi
 """
 
 import statistics
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import sklearn
 import torch
+from pipeline_runs import lab_note, made_here
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
@@ -68,8 +68,7 @@ def main() -> None:
     lines += [
         "",
         f"Five stratified splits, 200 training and {len(labels) - 200} test images. Command: "
-        f"`python benchmarks/quickstart_classical.py`. torch {torch.__version__}, scikit-learn {sklearn.__version__}. "
-        f"Date: {datetime.now(UTC):%Y-%m-%d}.",
+        f"`python benchmarks/quickstart_classical.py`. scikit-learn {sklearn.__version__}. {lab_note([made_here()])}",
     ]
     TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(TABLE.read_text(encoding="utf-8"))

@@ -12,10 +12,10 @@ is `finetune(...)` of this package with recipes/quickstart.yaml and another seed
 
 import statistics
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
 
-from hf_transfer.environment import hardware, package_versions
+from pipeline_runs import lab_note, made_here
+
 from hf_transfer.parsing import parse_command_line
 from hf_transfer.pipeline import finetune
 
@@ -57,8 +57,6 @@ def main() -> None:
         mean, spread = statistics.mean(accuracies), statistics.stdev(accuracies)
         lines.append(f"| {name} | {mean:.3f} +- {spread:.3f} | {statistics.median(seconds):.0f} |")
     lines.append(f"| majority class | {majority:.3f} | |")
-    versions = package_versions()
-    machine = hardware(1)
     TABLE.parent.mkdir(exist_ok=True)
     TABLE.write_text(
         "# What the quickstart checkpoint is worth\n\n"
@@ -66,9 +64,7 @@ def main() -> None:
         "scratch takes the best of three learning rates by validation accuracy in each seed; for the other two, a few "
         "settings (extraction) and two rates (fine-tuning) were tried with one seed before. The spread is that of "
         "seeds, not of samples of pictures.\n\n" + "\n".join(lines) + "\n\n"
-        f"Command: `python benchmarks/quickstart_evaluation.py`. Hardware: {machine['processor']}, {machine['cores']} "
-        f"cores. torch {versions['torch']}, transformers {versions['transformers']}. "
-        f"Date: {datetime.now(UTC):%Y-%m-%d}.\n",
+        f"Command: `python benchmarks/quickstart_evaluation.py`. {lab_note([made_here()])}\n",
         encoding="utf-8",
     )
     print(TABLE.read_text(encoding="utf-8"))

@@ -15,13 +15,13 @@ import random
 import subprocess
 import sys
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
+from pipeline_runs import lab_note, made_here
 from safetensors.torch import load_file
 
-from hf_transfer.environment import hardware, package_versions
+from hf_transfer.environment import package_versions
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the run that is killed belongs to the tests
@@ -80,13 +80,11 @@ def main() -> None:
             place = f"after step {kill}" if where == "step" else f"in the first checkpoint from step {kill} on"
             rows.append(f"| {processes} | {place} | {ended} |")
             print(rows[-1], flush=True)
-    versions, machine = package_versions(), hardware(1)
     lines = ["# Killed and continued", "", f"{identical} of {2 * trials} identical, bit for bit.", ""]
     lines += ["| processes | killed | ended |", "|---|---|---|", *rows, ""]
     lines += [
-        f"Command: `python benchmarks/resume_trial.py --trials {trials}`. Hardware: {machine['processor']}. "
-        f"torch {versions['torch']}, transformers {versions['transformers']}, accelerate {versions['accelerate']}. "
-        f"Date: {datetime.now(UTC):%Y-%m-%d}."
+        f"Command: `python benchmarks/resume_trial.py --trials {trials}`. accelerate "
+        f"{package_versions()['accelerate']}. {lab_note([made_here()])}"
     ]
     TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

@@ -15,10 +15,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
-from hf_transfer.environment import hardware, package_versions
+from pipeline_runs import lab_note, made_here
 
 TABLE = Path(__file__).parent / "results" / "startup.md"
 ROOT = Path(__file__).resolve().parents[1]
@@ -70,14 +69,12 @@ def main() -> None:
         spread = f"{min(cpu for _, cpu in times):.1f} to {max(cpu for _, cpu in times):.1f}"
         cpu = median(times, 1)
         lines.append(f"| {name} | {median(times, 0):.1f} | {cpu:.1f} ({spread}) | {cpu / first:.2f} |")
-    versions, machine = package_versions(), hardware(1)
     lines += [
         "",
         f"{CHECKPOINT} on {DATASET}; medians of {ROUNDS} interleaved starts, lowest and highest in brackets. Without "
         "`--lr_head` (or `--learning_rate`) 32 pictures go through the model, to measure the head's rate: that is "
         "work for the training's sake that the bare script does not do. Command: `python benchmarks/startup.py`. "
-        f"Hardware: {machine['processor']}, {machine['cores']} cores, shared with other work. torch "
-        f"{versions['torch']}, transformers {versions['transformers']}. Date: {datetime.now(UTC):%Y-%m-%d}.",
+        f"{lab_note([made_here()])}",
     ]
     TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))

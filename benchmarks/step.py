@@ -13,17 +13,16 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
+from pipeline_runs import lab_note, made_here
 from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset
 from transformers import AutoModelForImageClassification, PreTrainedModel, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from hf_transfer.data.mixing import collate_images
-from hf_transfer.environment import hardware, package_versions
 from hf_transfer.training.cpu_precision import bfloat16_is_faster
 from hf_transfer.training.trainer import TransferTrainer
 
@@ -65,15 +64,13 @@ def main() -> None:
     lines += [f"| CPU ms a step | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     rows = next(iter(columns.values()))
     lines += [f"| {row} | {' | '.join(f'{column[row]:.1f}' for column in columns.values())} |" for row in rows]
-    versions, machine = package_versions(), hardware(1)
     capabilities = [name for name in ("avx512_bf16", "amx_bf16") if torch.cpu.get_capabilities().get(name)]
     lines += [
         "",
         f"Batches of {BATCH} random pictures, one thread, medians of {ROUNDS} interleaved rounds of {STEPS} steps. "
         f"bfloat16 instructions of this processor: {', '.join(capabilities) or 'none, so that it is emulated'}; by "
         f"the flags and a matrix product, bfloat16 is {'faster' if bfloat16_is_faster() else 'not faster'}. "
-        f"Command: `python benchmarks/step.py`. Hardware: {machine['processor']}, shared with other work. torch "
-        f"{versions['torch']}, transformers {versions['transformers']}. Date: {datetime.now(UTC):%Y-%m-%d}.",
+        f"Command: `python benchmarks/step.py`. {lab_note([made_here()])}",
     ]
     TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))

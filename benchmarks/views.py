@@ -12,18 +12,16 @@ it are not measured again.
 """
 
 import os
-from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 from frozen_features import best_accuracy, features
 from frozen_head import load
-from pipeline_runs import add_record, code_version, lab_note, read_records, spread
+from pipeline_runs import add_record, lab_note, made_here, read_records, spread
 from torch.nn.functional import cross_entropy
 
 from hf_transfer.data.proportions import choose_proportions
 from hf_transfer.data.transforms import POLICIES, build_eval_transform, build_train_transform
-from hf_transfer.environment import hardware, package_versions
 from hf_transfer.training.head_rate import LOGIT_STEP
 from hf_transfer.training.head_solver import solve_head
 
@@ -102,12 +100,7 @@ def measured(assets: Path, checkpoint_name: str, dataset: str) -> list[dict]:
 def main() -> None:
     assets = Path(os.environ["HF_TRANSFER_ASSETS"])
     done = {(record["checkpoint"], record["dataset"]) for record in read_records(RECORDS)}
-    facts = {
-        "hardware": hardware(1),
-        "versions": package_versions(),
-        "date": datetime.now(UTC).date().isoformat(),
-        "code": code_version(),
-    }
+    facts = made_here()
     for run in RUNS:
         for record in [] if run in done else measured(assets, *run):
             add_record(RECORDS, record | facts)

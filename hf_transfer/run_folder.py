@@ -9,6 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,12 +96,14 @@ def write_outputs(
         `RunReport`: with lineage and usage, as it was written.
     """
     start = time.perf_counter()
-    _write_tables_and_figures(report, evaluation["test"], folder)
-    usage = None
-    if check_usage:
-        usage = try_usage(folder / OUTPUTS["model"], data.test, data.label_names)
-        if not usage["worked"]:
-            print(f"note: the card says nothing about use, since the lines for it failed: {usage['problem']}")
+    # What is tried is a process of its own, which has seconds of imports before it: time to draw in.
+    with ThreadPoolExecutor(1) as pool:
+        model = folder / OUTPUTS["model"]
+        trial = pool.submit(try_usage, model, data.test, data.label_names) if check_usage else None
+        _write_tables_and_figures(report, evaluation["test"], folder)
+    usage = None if trial is None else trial.result()
+    if usage and not usage["worked"]:
+        print(f"note: the card says nothing about use, since the lines for it failed: {usage['problem']}")
     report = dataclasses.replace(report, lineage=collect_lineage(report, data, folder), usage=usage)
     report.seconds["card"] = round(time.perf_counter() - start, 3)
     write_card(report.to_dict(), folder)

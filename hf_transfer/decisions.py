@@ -19,6 +19,7 @@ from hf_transfer.models.checkpoint import Checkpoint
 from hf_transfer.report import Decision
 from hf_transfer.training.arguments import OUR_DEFAULTS, STRATEGY_DEFAULTS
 from hf_transfer.training.compiling import compiled_by_accelerate
+from hf_transfer.training.head_decay import REASON, follows_memory
 from hf_transfer.training.layer_decay import plan_layer_decay
 from hf_transfer.training.memory import estimate_memory, free_memory, shown
 from hf_transfer.training.rates import YOURS, LearningRates
@@ -70,7 +71,7 @@ def decide(
         *_memory(config, trainer),
         *_rates(config, checkpoint, trainer, rates),
         Decision("schedule", _schedule(args), _reason("warmup_steps", config)),
-        Decision("weight decay", f"{args.weight_decay:g}", _reason("weight_decay", config)),
+        Decision("weight decay", f"{args.weight_decay:g}", _decay_reason(config, args)),
         Decision("best checkpoint", *_selection(config, args)),
         Decision("precision", *_precision(trainer, wants_channels_last(config, checkpoint.model))),
     )
@@ -209,6 +210,10 @@ def _precision(trainer: TransferTrainer, channels_last: bool) -> tuple[str, str]
     text += ", channels-last" if channels_last else ""
     text += ", compiled" if compiled_by_accelerate(trainer) else _IF_IT_PAYS if trainer.compiling else ""
     return text, f"on {args.device.type}"
+
+
+def _decay_reason(config: FinetuneConfig, args: TrainingArguments) -> str:
+    return REASON if follows_memory(config, args) else _reason("weight_decay", config)
 
 
 def _reason(name: str, config: FinetuneConfig) -> str:

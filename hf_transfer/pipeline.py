@@ -33,6 +33,7 @@ from hf_transfer.publishing.push_of_training import check_push, push_after_train
 from hf_transfer.report import Decision, RunReport
 from hf_transfer.run_folder import OUTPUTS, prepare_run_folder, write_outputs
 from hf_transfer.training.arguments import build_training_arguments, planned_arguments, wants_batch_size
+from hf_transfer.training.head_decay import follows_memory, head_decay
 from hf_transfer.training.process_group import end_processes
 from hf_transfer.training.rates import plan_rates
 from hf_transfer.training.session import build_trainer, mix_with_pretrained, planned_visits, save_model, train
@@ -82,6 +83,8 @@ def finetune(config: FinetuneConfig) -> RunReport | None:
         rates = plan_rates(config, data, checkpoint)
     with clock.stage("training"):
         args = build_training_arguments(config, rates.backbone)
+        if follows_memory(config, args):
+            args.weight_decay = head_decay(args, len(data.train))
         visits = planned_visits(args, len(data.train))
         pictures = decode_once(config, data, checkpoint.image_processor, augmentation, args.seed, visits)
         pictures = vary_where_faster(config, args, pictures, checkpoint.image_processor, augmentation)

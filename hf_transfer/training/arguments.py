@@ -182,6 +182,11 @@ def wants_compile_trial(config: FinetuneConfig) -> bool:
     return str(config.training.get("torch_compile")).lower() == "auto"
 
 
+def images_per_step(args: TrainingArguments) -> int:
+    """Returns how many pictures all processes together see between two steps of the optimizer."""
+    return args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+
+
 def recomputes_activations(args: TrainingArguments) -> bool:
     """Tells whether activations are computed again in the backward pass.
 

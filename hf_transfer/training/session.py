@@ -25,7 +25,7 @@ from hf_transfer.data.transforms import AugmentationSettings
 from hf_transfer.errors import UserError, nearest
 from hf_transfer.models.batch_norm import has_batch_norm
 from hf_transfer.models.checkpoint import Checkpoint
-from hf_transfer.training.arguments import EARLY_STOPPING_PATIENCE, recomputes_activations
+from hf_transfer.training.arguments import EARLY_STOPPING_PATIENCE, images_per_step, recomputes_activations
 from hf_transfer.training.averaging import WeightAverage
 from hf_transfer.training.batch_size import train_within_memory
 from hf_transfer.training.caching import attach_cache
@@ -55,7 +55,7 @@ def planned_visits(args: TrainingArguments, num_images: int) -> float:
     """Returns how often a training picture is going to be looked at."""
     if args.max_steps <= 0:
         return args.num_train_epochs
-    return args.max_steps * args.train_batch_size * args.gradient_accumulation_steps * args.world_size / num_images
+    return args.max_steps * images_per_step(args) / num_images
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 AdamW's weights are a moving average of its recent updates, over `1 / (rate * decay)` steps; what suits, counted in
 epochs, hardly depends on the network or on the number of pictures (Wang and Aitchison 2025, arXiv:2405.13698). The
-rate that suits a head differs tenfold between networks (`hf_transfer.training.head_rate`), and the steps of an epoch by
-more between data sets, so that one decay for all would be next to none for some and a wall for others.
+rate that suits a head differs tenfold between networks (`hf_transfer.training.head_rate`), and the steps of an epoch
+by more between data sets, so that one decay for all would be next to none for some and a wall for others.
 
 Knows rates, steps and the length of that memory. Does not know which parameters decay
 (`hf_transfer.training.parameter_groups`).

@@ -19,8 +19,8 @@ from hf_transfer.training.arguments import images_per_step
 
 MEMORY = 20.0
 """Epochs, at the peak of the schedule. Cross-validated on frozen features (`benchmarks/results/head_decay.md`): a ViT
-gains half a point of accuracy in twenty epochs and a quarter in six, MobileNets neither gain nor lose beyond noise; with
-shorter memories they lose a little in six epochs."""
+gains half a point of accuracy in twenty epochs and a quarter in six, MobileNets neither gain nor lose beyond noise.
+With shorter memories they lose a little in six epochs."""
 REASON = f"the head remembers {MEMORY:g} epochs, whatever its rate and the number of pictures"
 
 

@@ -31,6 +31,7 @@ def follows_memory(config: FinetuneConfig, args: TrainingArguments) -> bool:
         and not config.keep_head
         and "weight_decay" not in config.training
         and OptimizerNames(args.optim).value.startswith("adamw")
+        and args.learning_rate > 0
     )
 
 

@@ -35,25 +35,24 @@ def test_a_weight_that_nothing_moves_fades_to_a_third_within_the_memory(rate: fl
 
 def test_what_counts_is_the_pictures_of_a_step_however_they_come_together(tmp_path: Path):
     together = arguments(tmp_path, learning_rate=1e-2, per_device_train_batch_size=32)
-    in_parts = arguments(
-        tmp_path, learning_rate=1e-2, per_device_train_batch_size=8, gradient_accumulation_steps=4
-    )  # fmt: skip
+    in_parts = arguments(tmp_path, learning_rate=1e-2, per_device_train_batch_size=8, gradient_accumulation_steps=4)
     assert head_decay(together, 330) == head_decay(in_parts, 330) == head_decay(together, 352)
 
 
 @pytest.mark.parametrize(
-    ("settings", "optim", "follows"),
+    ("settings", "given", "follows"),
     [
-        ({}, "adamw_torch", True),
-        ({}, "sgd", False),
-        ({"strategy": "full"}, "adamw_torch", False),
-        ({"strategy": "scratch"}, "adamw_torch", False),
-        ({"keep_head": True}, "adamw_torch", False),
-        ({"training": {"weight_decay": 0.01}}, "adamw_torch", False),
+        ({}, {}, True),
+        ({}, {"optim": "sgd"}, False),
+        ({}, {"learning_rate": 0.0}, False),
+        ({"strategy": "full"}, {}, False),
+        ({"strategy": "scratch"}, {}, False),
+        ({"keep_head": True}, {}, False),
+        ({"training": {"weight_decay": 0.01}}, {}, False),
     ],
 )
-def test_only_a_new_head_alone_that_nobody_decided_about(settings: dict, optim: str, follows: bool, tmp_path: Path):
-    assert follows_memory(config(**settings), arguments(tmp_path, optim=optim)) is follows
+def test_only_a_new_head_alone_that_nobody_decided_about(settings: dict, given: dict, follows: bool, tmp_path: Path):
+    assert follows_memory(config(**settings), arguments(tmp_path, **given)) is follows
 
 
 @pytest.mark.parametrize(

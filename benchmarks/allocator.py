@@ -17,8 +17,6 @@ import sys
 import time
 from pathlib import Path
 
-from pipeline_runs import lab_note, made_here
-
 TABLE = Path(__file__).parent / "results" / "allocator.md"
 CHECKPOINTS = {"mobilenet_v1_0.5_160": 160, "vit_tiny_patch16_224": 224}
 ROUNDS, PASSES, PICTURES = 3, 3, 256
@@ -76,6 +74,7 @@ def in_a_process(checkpoint: Path, size: int, keep: bool) -> dict[str, float]:
 
 
 def main() -> None:
+    from pipeline_runs import lab_note, made_here
 
     assets = Path(os.environ["HF_TRANSFER_ASSETS"])
     lines = ["# Freed memory kept by glibc", "", "| checkpoint | | as it is | kept | ratio |", "|---|---|---|---|---|"]

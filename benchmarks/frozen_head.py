@@ -12,6 +12,7 @@ Writes `benchmarks/results/head_rate.md` and `benchmarks/results/proportions.md`
 
 import os
 import statistics
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,13 +52,18 @@ def load(assets: Path, checkpoint_name: str, dataset: str) -> tuple[Checkpoint, 
     return checkpoint, data
 
 
+def usual_transforms(checkpoint: Checkpoint, data: ImageData) -> tuple[Callable, Callable]:
+    """Returns the transforms of evaluation and of training pictures, as a run has them by default."""
+    processor = choose_proportions(checkpoint.image_processor, data.train, "auto").image_processor
+    return build_eval_transform(processor), build_train_transform(processor, POLICIES["light"])
+
+
 def head_rate_row(assets: Path, checkpoint_name: str, dataset: str) -> str:
     """Returns the table row of one network and data set."""
     checkpoint, data = load(assets, checkpoint_name, dataset)
-    processor = choose_proportions(checkpoint.image_processor, data.train, "auto").image_processor
-    held_out = features(checkpoint, data.validation, build_eval_transform(processor), None, 0)
-    transform = build_train_transform(processor, POLICIES["light"])
-    views = [features(checkpoint, data.train, transform, 0, view) for view in range(VIEWS)]
+    unvaried, varied = usual_transforms(checkpoint, data)
+    held_out = features(checkpoint, data.validation, unvaried, None, 0)
+    views = [features(checkpoint, data.train, varied, 0, view) for view in range(VIEWS)]
     labels, answers = torch.tensor(data.train["label"]), torch.tensor(data.validation["label"])
     norm = float(views[0].abs().sum(1).mean())
     cells = []

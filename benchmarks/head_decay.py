@@ -19,13 +19,12 @@ from pathlib import Path
 
 import torch
 from frozen_features import BATCH, features, logits_by_epoch
-from frozen_head import load
+from frozen_head import load, usual_transforms
 from pipeline_runs import lab_note, made_here, make_planned
 from sklearn.model_selection import StratifiedKFold
 from torch.nn.functional import cross_entropy
 
-from hf_transfer.data.proportions import choose_proportions
-from hf_transfer.data.transforms import POLICIES, build_eval_transform, build_train_transform
+from hf_transfer.training.head_decay import decay_of
 from hf_transfer.training.head_rate import LOGIT_STEP
 
 RECORDS = Path(__file__).parent / "results" / "head_decay.jsonl"
@@ -47,22 +46,21 @@ EPOCHS, VIEWS, FOLDS, SEEDS = (6, 20), 2, 5, 3
 def measured(checkpoint_name: str, dataset: str) -> dict:
     """Returns what one network and data set gave: by epochs and decay, accuracies and losses of each fold and seed."""
     checkpoint, data = load(Path(os.environ["HF_TRANSFER_ASSETS"]), checkpoint_name, dataset)
-    processor = choose_proportions(checkpoint.image_processor, data.train, "auto").image_processor
-    still = features(checkpoint, data.train, build_eval_transform(processor), None, 0)
-    varied = build_train_transform(processor, POLICIES["light"])
+    unvaried, varied = usual_transforms(checkpoint, data)
+    still = features(checkpoint, data.train, unvaried, None, 0)
     views = [features(checkpoint, data.train, varied, 0, view) for view in range(VIEWS)]
     labels = torch.tensor(data.train["label"])
     folds = [
         (torch.from_numpy(train), torch.from_numpy(rest))
         for train, rest in StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(labels, labels)
     ]
-    rate = LOGIT_STEP / float(views[0].abs().sum(1).mean())
+    rate, steps = LOGIT_STEP / float(views[0].abs().sum(1).mean()), -(-len(folds[0][0]) // BATCH)
     scores: dict[str, list[tuple[float, float]]] = {}
     decays: dict[str, float] = {}
     for epochs in EPOCHS:
         for fading in FADING:
             name = f"{epochs} epochs, {fading}"
-            decays[name] = decay(fading, rate, len(folds[0][0]))
+            decays[name] = USUAL if fading is None else decay_of(fading, rate, steps)
             scores[name] = [
                 judged(
                     [view[train] for view in views], labels[train], (still[rest], labels[rest]), seed, epochs, rate,
@@ -73,11 +71,6 @@ def measured(checkpoint_name: str, dataset: str) -> dict:
             ]  # fmt: skip
             print(checkpoint_name, dataset, name, statistics.mean(score for score, _ in scores[name]), flush=True)
     return {"scores": scores, "decays": decays} | made_here()
-
-
-def decay(fading: float | None, rate: float, num_images: int) -> float:
-    """Returns AdamW's decay with which weights at the peak rate fade within that many epochs."""
-    return USUAL if fading is None else 1 / (fading * rate * -(-num_images // BATCH))
 
 
 def judged(

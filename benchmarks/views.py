@@ -16,12 +16,10 @@ from pathlib import Path
 
 import torch
 from frozen_features import best_accuracy, features
-from frozen_head import load
+from frozen_head import load, usual_transforms
 from pipeline_runs import add_record, lab_note, made_here, read_records, spread
 from torch.nn.functional import cross_entropy
 
-from hf_transfer.data.proportions import choose_proportions
-from hf_transfer.data.transforms import POLICIES, build_eval_transform, build_train_transform
 from hf_transfer.training.head_rate import LOGIT_STEP
 from hf_transfer.training.head_solver import solve_head
 
@@ -71,14 +69,13 @@ def chosen(views: list[torch.Tensor], number: int, seed: int) -> list[torch.Tens
 def measured(assets: Path, checkpoint_name: str, dataset: str) -> list[dict]:
     """Returns the scores of one network and data set, a record for each number of views."""
     checkpoint, data = load(assets, checkpoint_name, dataset)
-    processor = choose_proportions(checkpoint.image_processor, data.train, "auto").image_processor
+    unvaried, varied = usual_transforms(checkpoint, data)
     held_out = (
-        features(checkpoint, data.validation, build_eval_transform(processor), None, 0),
+        features(checkpoint, data.validation, unvaried, None, 0),
         torch.tensor(data.validation["label"]),
     )
     labels = torch.tensor(data.train["label"])
-    still = [features(checkpoint, data.train, build_eval_transform(processor), None, 0)]
-    varied = build_train_transform(processor, POLICIES["light"])
+    still = [features(checkpoint, data.train, unvaried, None, 0)]
     views = [features(checkpoint, data.train, varied, 0, view) for view in range(MOST)]
     found = []
     for name, sets in (

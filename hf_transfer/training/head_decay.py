@@ -47,5 +47,10 @@ def head_decay(args: TrainingArguments, num_images: int) -> float:
     Returns:
         `float`: with two digits, as the rate has.
     """
-    steps = MEMORY * math.ceil(num_images / images_per_step(args))
-    return float(f"{1 / (steps * args.learning_rate):.1e}")
+    steps = math.ceil(num_images / images_per_step(args))
+    return float(f"{decay_of(MEMORY, args.learning_rate, steps):.1e}")
+
+
+def decay_of(memory: float, rate: float, steps_per_epoch: int) -> float:
+    """Returns the decay with which weights at a rate remember that many epochs."""
+    return 1 / (memory * rate * steps_per_epoch)

@@ -1,0 +1,117 @@
+"""Heads on frozen features, judged on training pictures that were held out: what defaults are chosen by.
+
+Shared by `benchmarks/head_decay.py` and `benchmarks/first_view.py`. The views of each training picture go through the
+frozen network once. Heads are trained as the pipeline does, on four fifths of the pictures, and judged on the last
+fifth, not varied, after the last epoch: choosing the best one, as the pipeline does on validation data, would add more
+noise than the settings differ by. Five folds and several seeds; neither the validation nor the test split is looked
+at.
+"""
+
+import os
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from frozen_features import BATCH, features, logits_by_epoch
+from frozen_head import load, usual_transforms
+from sklearn.model_selection import StratifiedKFold
+from torch.nn.functional import cross_entropy
+
+from hf_transfer.training.head_rate import LOGIT_STEP
+
+RUNS = (
+    ("mobilenet_v1_0.25_128", "clothing10"),
+    ("mobilenet_v1_0.5_160", "clothing10"),
+    ("mobilenet_v2_1.0_224", "clothing10"),
+    ("vit_tiny_patch16_224", "clothing10"),
+    ("mobilenet_v1_0.25_128", "rbc12"),
+    ("mobilenet_v1_0.5_160", "rbc12"),
+)
+EPOCHS, FOLDS, SEEDS = (6, 20), 5, 3
+
+Scores = list[tuple[float, float]]
+"""Accuracy and loss of each fold and seed."""
+
+
+@dataclass(frozen=True)
+class FrozenPictures:
+    """What the head sees of the training pictures, and how the pipeline would train it."""
+
+    still: torch.Tensor
+    """Features of shape `(num_images, num_features)`, not varied."""
+    varied: list[torch.Tensor]
+    """The same of each varied view."""
+    labels: torch.Tensor
+    folds: list[tuple[torch.Tensor, torch.Tensor]]
+    """Rows to train on, and the rest."""
+    rate: float
+    steps_per_epoch: int
+
+    def scores(self, views: list[torch.Tensor], epochs: int, weight_decay: float) -> Scores:
+        """Returns what heads come to that are trained on these views."""
+        return [
+            self._judged(views, fold, seed, epochs, weight_decay) for fold in range(FOLDS) for seed in range(SEEDS)
+        ]
+
+    def _judged(
+        self, views: list[torch.Tensor], fold: int, seed: int, epochs: int, weight_decay: float
+    ) -> tuple[float, float]:
+        train, rest = self.folds[fold]
+        shown = [view[train] for view in views]
+        *_, logits = logits_by_epoch(
+            shown, self.labels[train], self.still[rest], seed, self.rate, epochs, weight_decay
+        )
+        right = (logits.argmax(1) == self.labels[rest]).float().mean()
+        return float(right), float(cross_entropy(logits, self.labels[rest]))
+
+
+def frozen_pictures(checkpoint_name: str, dataset: str, num_views: int) -> FrozenPictures:
+    """Puts the training pictures of a data set through a frozen network."""
+    checkpoint, data = load(Path(os.environ["HF_TRANSFER_ASSETS"]), checkpoint_name, dataset)
+    unvaried, varied = usual_transforms(checkpoint, data)
+    views = [features(checkpoint, data.train, varied, 0, view) for view in range(num_views)]
+    labels = torch.tensor(data.train["label"])
+    folds = [
+        (torch.from_numpy(train), torch.from_numpy(rest))
+        for train, rest in StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(labels, labels)
+    ]
+    return FrozenPictures(
+        still=features(checkpoint, data.train, unvaried, None, 0),
+        varied=views,
+        labels=labels,
+        folds=folds,
+        rate=LOGIT_STEP / float(views[0].abs().sum(1).mean()),
+        steps_per_epoch=-(-len(folds[0][0]) // BATCH),
+    )
+
+
+def cell(scores: Scores, usual: Scores | None = None) -> str:
+    """Returns mean accuracy and loss; in brackets by how many hundredths accuracy is above the usual one's."""
+    accuracies, losses = zip(*scores, strict=True)
+    text = f"{statistics.mean(accuracies):.4f}, {statistics.mean(losses):.3f}"
+    if usual is None:
+        return text
+    gains = [100 * (new - old) for (new, _), (old, _) in zip(scores, usual, strict=True)]
+    return f"{text} ({statistics.mean(gains):+.2f} +- {statistics.stdev(gains) / len(gains) ** 0.5:.2f})"
+
+
+def table_lines(records: Sequence[dict], columns: Sequence[str], shown: Sequence[str]) -> list[str]:
+    """Returns the rows of all records and epochs; the first of the columns is the usual one.
+
+    Args:
+        records (`Sequence[dict]`):
+            With `scores` by `{epochs} epochs, {column}`.
+        columns (`Sequence[str]`):
+            Names in records.
+        shown (`Sequence[str]`):
+            What stands on top.
+    """
+    lines = [f"| checkpoint | data set | epochs | {' | '.join(shown)} |", "|---|---|---|" + "---|" * len(columns)]
+    for epochs in EPOCHS:
+        for record in records:
+            scores = [record["scores"][f"{epochs} epochs, {column}"] for column in columns]
+            cells = [cell(scores[0]), *(cell(other, scores[0]) for other in scores[1:])]
+            lines.append(f"| {record['checkpoint']} | {record['dataset']} | {epochs} | {' | '.join(cells)} |")
+    return lines

@@ -5,7 +5,7 @@ augmentation in `hf_transfer.data.transforms`.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -14,7 +14,7 @@ from transformers import SchedulerType, TrainingArguments
 from hf_transfer.config import FinetuneConfig
 from hf_transfer.data.decode_once import TrainingInput
 from hf_transfer.data.image_data import SPLIT_NAMES, ImageData
-from hf_transfer.data.transforms import AugmentationSettings
+from hf_transfer.data.transforms import AugmentationSettings, varies
 from hf_transfer.models.checkpoint import Checkpoint
 from hf_transfer.report import Decision
 from hf_transfer.training.arguments import OUR_DEFAULTS, STRATEGY_DEFAULTS
@@ -36,6 +36,7 @@ _STRATEGY_REASONS = {
 }
 
 _IF_IT_PAYS = ", compiled if that pays"
+_TRAINING_PIXELS = "training pixels"
 
 
 def decide(
@@ -62,7 +63,7 @@ def decide(
         Decision("new tensors", *_new_tensors(config, checkpoint)),
         Decision("pictures", ", ".join(f"{len(data.split(name))} {name}" for name in SPLIT_NAMES), _splits(data)),
         Decision("classes", str(len(data.label_names)), _balance(data)),
-        Decision("training pixels", augmentation.describe(), "the rest as the checkpoint's processor says"),
+        Decision(_TRAINING_PIXELS, augmentation.describe(), "the rest as the checkpoint's processor says"),
         Decision("varied on", pictures.varied.place, pictures.varied.reason),
         Decision("evaluation pixels", type(checkpoint.image_processor).__name__, pixels_reason),
         Decision("pictures decoded", pictures.decoded, pictures.reason),
@@ -77,12 +78,29 @@ def decide(
     )
 
 
-def settle(decisions: Sequence[Decision], outcome: TrainingOutcome) -> tuple[Decision, ...]:
-    """Returns the decisions with what a trial before the first step has settled: whether the network is compiled."""
-    if outcome.compilation is None:
-        return tuple(decisions)
-    now = ", compiled" if outcome.compilation.compiled else ""
-    return tuple(dataclasses.replace(one, value=one.value.replace(_IF_IT_PAYS, now)) for one in decisions)
+def settle(
+    decisions: Sequence[Decision], outcome: TrainingOutcome, augmentation: AugmentationSettings
+) -> tuple[Decision, ...]:
+    """Returns the decisions with what the training has settled: whether it was compiled, how many views it showed."""
+    return tuple(dataclasses.replace(one, value=_settled(one, outcome, augmentation)) for one in decisions)
+
+
+def _settled(decision: Decision, outcome: TrainingOutcome, augmentation: AugmentationSettings) -> str:
+    if decision.name == _TRAINING_PIXELS and varies(augmentation):
+        return decision.value + _views(outcome.cache)
+    if outcome.compilation is not None:
+        return decision.value.replace(_IF_IT_PAYS, ", compiled" if outcome.compilation.compiled else "")
+    return decision.value
+
+
+def _views(cache: Sequence[Mapping[str, Any]]) -> str:
+    """Says how many views of a picture were shown while layers were frozen; nothing if each epoch had new ones."""
+    limited = next((facts for facts in cache if facts["views"] is not None), None)
+    if limited is None:
+        return ""
+    shown = "1 view" if limited["views"] == 1 else f"{limited['views']} views"
+    first = "" if limited["first_varied"] else ", the first not varied"
+    return f"; {shown} of each picture while layers are frozen{first}"
 
 
 def format_decisions(decisions: Sequence[Decision]) -> str:

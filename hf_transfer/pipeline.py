@@ -95,7 +95,7 @@ def finetune(config: FinetuneConfig) -> RunReport | None:
             _print_start(decisions, (*verdict.notes, *data.notes, *checkpoint.notes))
         start = backbone_state(checkpoint.model, checkpoint.head_parameter_names) if config.wise_ft else {}
         outcome = train(trainer, args, find_batch_size=wants_batch_size(config))
-        decisions = settle(decisions, outcome)
+        decisions = settle(decisions, outcome, augmentation)
         if config.wise_ft:
             chosen = mix_with_pretrained(trainer, start, checkpoint.head_parameter_names)
             outcome = dataclasses.replace(outcome, wise_ft_alpha=chosen.alpha)

@@ -67,8 +67,8 @@ class TrainingInput:
         self, image_processor: BaseImageProcessor, augmentation: AugmentationSettings
     ) -> "TrainingInput":
         """Returns the same pictures with the same draws, for the device to vary."""
-        facts, plain = processor_facts(image_processor), self.train
-        drawn = ImageClassificationDataset(plain.split, PictureDraws(facts, augmentation), plain.seed, plain.pictures)
+        facts = processor_facts(image_processor)
+        drawn = self.train.with_transform(PictureDraws(facts, augmentation), self.train.seed)
         return dataclasses.replace(self, train=drawn, vary=BatchPixels(facts))
 
     def discard(self) -> None:

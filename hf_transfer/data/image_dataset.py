@@ -45,6 +45,10 @@ class ImageClassificationDataset(Dataset):
         self.pictures = self._open if pictures is None else pictures
         self.labels = np.asarray(split["label"], dtype=np.int64)
 
+    def with_transform(self, transform: Callable[[Any], Any], seed: int | None) -> "ImageClassificationDataset":
+        """Returns the same pictures, which come from the same place, with another transform."""
+        return ImageClassificationDataset(self.split, transform, seed, self.pictures)
+
     def __len__(self) -> int:
         return len(self.split)
 

@@ -10,7 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from PIL import Image
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional
 from transformers import BaseImageProcessor
@@ -118,7 +120,9 @@ class ProcessorTransform:
         self.image_processor = image_processor
 
     def __call__(self, image: Picture) -> torch.Tensor:
-        return self.image_processor(images=image, return_tensors="pt")["pixel_values"][0]
+        # A processor would have to guess which of an array's axes holds the channels.
+        picture = Image.fromarray(image) if isinstance(image, np.ndarray) else image
+        return self.image_processor(images=picture, return_tensors="pt")["pixel_values"][0]
 
 
 def build_eval_transform(image_processor: BaseImageProcessor) -> Transform:

@@ -1,7 +1,8 @@
 """Pictures that are looked at again: which view a visit shows, and visits that need no pixels at all.
 
 With a limit of views, the random numbers of a picture in epoch `e` are those of epoch `e % views`, so that whatever is
-computed of a view may be kept. A row number, `view * num_images + index`, names picture and view.
+computed of a view may be kept. A row number, `view * num_images + index`, names picture and view. The first view may
+be one that is not varied.
 
 Knows rows and visits. Does not know what is kept of a row.
 """
@@ -28,10 +29,15 @@ class VisitedImages(Dataset):
             The pictures.
         split (`str`):
             The name that visits go by in batches: `{split}_visits`.
+        first_view (`ImageClassificationDataset`, *optional*):
+            The same pictures as the first of a limited number of views shows them; by default as any other.
     """
 
-    def __init__(self, pictures: ImageClassificationDataset, split: str):
+    def __init__(
+        self, pictures: ImageClassificationDataset, split: str, first_view: ImageClassificationDataset | None = None
+    ):
         self.pictures = pictures
+        self.first_view = first_view
         self.split_name = split
         self.labels = pictures.labels
         self._switches = torch.tensor([1, 0]).share_memory_()
@@ -50,11 +56,17 @@ class VisitedImages(Dataset):
         """Returns the row of a visit."""
         return visit % (views * len(self.pictures)) if views else visit
 
+    def shown(self, row: int, views: int | None) -> dict[str, Any]:
+        """Returns what a row shows, with pixels; `views` as for `show`."""
+        if self.first_view is not None and views and row < len(self):
+            return self.first_view[row]
+        return self.pictures[row]
+
     def __getitem__(self, visit: int) -> dict[str, Any]:
         pixels, views = self._switches.tolist()
         row = self.row(visit, views)
         if pixels:
-            return self.pictures[row] | {f"{self.split_name}_visits": visit, "rows": row}
+            return self.shown(row, views) | {f"{self.split_name}_visits": visit, "rows": row}
         label = int(self.labels[visit % len(self.pictures)])
         return {"labels": label, f"{self.split_name}_visits": visit, "rows": NO_ROW}
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import PIL
 import torchvision
-from transformers import TrainingArguments
 
 from hf_transfer import __version__
 from hf_transfer.cache_folder import cache_folder, parse_size
@@ -17,7 +16,7 @@ from hf_transfer.config import FinetuneConfig
 from hf_transfer.data.fingerprint import sequence_digest
 from hf_transfer.data.image_data import ImageData
 from hf_transfer.data.kept_pictures import FORMAT
-from hf_transfer.data.transforms import AugmentationSettings, varies
+from hf_transfer.data.transforms import AugmentationSettings, build_eval_transform, varies
 from hf_transfer.data.visits import VisitedImages, collate_visits
 from hf_transfer.errors import UserError
 from hf_transfer.models.checkpoint import Checkpoint
@@ -61,19 +60,14 @@ def attach_cache(
     against = reason_against_cutting(trainer) or reason_against_mixing(augmentation)
     if against is not None and config.cache == "on":
         raise UserError(f"--cache on: {against}.", hint="--cache auto does without")
-    train: Any = trainer.train_dataset
-    validation: Any = trainer.eval_dataset
-    splits = {
-        "train": VisitedImages(train, "train"),
-        "validation": VisitedImages(validation, "validation"),
-    }
+    splits = _visited(trainer, checkpoint, still_first=views > 1 and config.strategy == "feature-extraction")
     settings = CacheSettings(
         mode=config.cache,
         views=views,
         folder=cache_folder(config.cache_dir) / "features",
         limit=limit,
         keep=config.keep_cache,
-        pixels=_pixel_facts(data, checkpoint, augmentation, trainer.args, "cpu" if trainer.vary is None else "device"),
+        pixels=_pixel_facts(data, checkpoint, augmentation, trainer, splits["train"]),
     )
     cache = PrefixCache(trainer, settings, splits)
     if choice is not None and choice.solver == "lbfgs":
@@ -113,8 +107,24 @@ def _views(config: FinetuneConfig, augmentation: AugmentationSettings) -> int:
     return DEFAULT_VIEWS if config.cache_views is None else config.cache_views
 
 
+def _visited(trainer: TransferTrainer, checkpoint: Checkpoint, still_first: bool) -> dict[str, VisitedImages]:
+    """Returns the pictures of both splits by visits; `still_first` where the first of a picture's views is not varied.
+
+    A head alone on a frozen network is better for it by 0.3 to 0.4 points on average, at no cost
+    (`benchmarks/results/first_view.md`, torch 2.14.1, 2026-11-27); where more learns it was not measured.
+    """
+    train: Any = trainer.train_dataset
+    validation: Any = trainer.eval_dataset
+    still = train.with_transform(build_eval_transform(checkpoint.image_processor), seed=None) if still_first else None
+    return {"train": VisitedImages(train, "train", still), "validation": VisitedImages(validation, "validation")}
+
+
 def _pixel_facts(
-    data: ImageData, checkpoint: Checkpoint, augmentation: AugmentationSettings, args: TrainingArguments, place: str
+    data: ImageData,
+    checkpoint: Checkpoint,
+    augmentation: AugmentationSettings,
+    trainer: TransferTrainer,
+    train: VisitedImages,
 ) -> Mapping[str, Any]:
     """Returns, by split, everything that pixels follow from."""
     common = {
@@ -122,7 +132,12 @@ def _pixel_facts(
         "format": FORMAT,
         "versions": [__version__, torchvision.__version__, PIL.__version__],
     }
-    drawn = {"augmentation": dataclasses.asdict(augmentation), "seed": args.seed, "varied on": place}
+    drawn = {
+        "augmentation": dataclasses.asdict(augmentation),
+        "seed": trainer.args.seed,
+        "varied on": "cpu" if trainer.vary is None else "device",
+        "first varied": train.first_view is None,
+    }
     return {
         "train": common | drawn | {"pictures": _digest(data, "train")},
         "validation": common | {"pictures": _digest(data, "validation")},

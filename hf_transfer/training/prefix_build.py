@@ -5,6 +5,7 @@ Knows models, pixels, files and processes. Does not know which phases there are 
 """
 
 import hashlib
+import itertools
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -69,22 +70,27 @@ class CachedPrefix:
 
 
 class _Rows(Dataset):
-    """Rows with their pixels, in the order given."""
+    """Rows with their pixels, of a limited number of views."""
 
-    def __init__(self, visited: VisitedImages, rows: range):
+    def __init__(self, visited: VisitedImages, views: int):
         self.visited = visited
-        self.rows = rows
+        self.views = views
 
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, position: int) -> tuple[int, torch.Tensor | DrawnPicture]:
-        row = self.rows[position]
-        return row, self.visited.pictures[row]["pixel_values"]
+    def __getitem__(self, row: int) -> tuple[int, torch.Tensor | DrawnPicture]:
+        return row, self.visited.shown(row, self.views)["pixel_values"]
 
 
 def _collate_rows(items: Sequence[tuple[int, torch.Tensor | DrawnPicture]]) -> tuple[torch.Tensor, dict[str, Any]]:
     return torch.tensor([row for row, _ in items]), collate_pixels([pixels for _, pixels in items])
+
+
+def _batches_of_a_view(rows: range, batch_size: int, num_images: int) -> list[list[int]]:
+    """Cuts rows into batches, none of them of two views: one may be varied by a worker, the other by the device."""
+    batches = []
+    for _, of_a_view in itertools.groupby(rows, lambda row: row // num_images):
+        alike = list(of_a_view)
+        batches += [alike[start : start + batch_size] for start in range(0, len(alike), batch_size)]
+    return batches
 
 
 class PrefixBuilder:
@@ -231,8 +237,8 @@ class PrefixBuilder:
         store = PrefixStore(folder, cut.inlets, rows, writable=True)
         mine = range(args.process_index, rows, args.world_size)
         loader = DataLoader(
-            _Rows(self.splits[split], mine),
-            batch_size=args.per_device_eval_batch_size,
+            _Rows(self.splits[split], self.settings.views),
+            batch_sampler=_batches_of_a_view(mine, args.per_device_eval_batch_size, len(self.splits[split])),
             num_workers=args.dataloader_num_workers,
             collate_fn=_collate_rows,
             pin_memory=args.dataloader_pin_memory and args.device.type == "cuda",

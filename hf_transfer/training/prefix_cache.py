@@ -132,8 +132,9 @@ class PrefixCache(TrainerCallback):
         given = inputs.get("pixel_values")
         if given is not None and (not self._was_cached or torch.equal(inputs["rows"], rows)):
             return given
-        pictures = self.splits[split].pictures
-        return self._builder.pixels(collate_pixels([pictures[row]["pixel_values"] for row in rows.tolist()]))
+        views = self._views if split == "train" else None
+        shown = [self.splits[split].shown(row, views)["pixel_values"] for row in rows.tolist()]
+        return self._builder.pixels(collate_pixels(shown))
 
     # Phases
 
@@ -177,7 +178,8 @@ class PrefixCache(TrainerCallback):
         if against is not None:
             if self.settings.mode == "on" and phase.lowest_open > 0:
                 raise UserError(f"--cache on: {against}.", hint="--cache auto runs without a cache where it has to")
-            self._say(f"no cache: {against}", {"from_step": phase.start, "cached": False, "reason": against})
+            facts = {"from_step": phase.start, "cached": False, "reason": against} | self._views_facts(self._views)
+            self._say(f"no cache: {against}", facts)
         self._show()
 
     def _open(self, phase: Phase, stretch: Stretch) -> str | None:
@@ -266,18 +268,23 @@ class PrefixCache(TrainerCallback):
         modules = sorted({inlet.module for inlet in cached.cut.inlets})
         kept = sum(size_of_store(cached.cut.inlets, store.rows) for store in cached.stores.values())
         train, validation = (len(self.splits[name]) for name in ("train", "validation"))
+        first = "" if self.splits["train"].first_view is None else ", the first not varied,"
         self._say(
-            f"cache: what enters {', '.join(modules)}, of {train} pictures in {self.settings.views} view(s) and "
-            f"{validation} for validation, {shown_size(kept)}, ready in {seconds:.1f} s",
+            f"cache: what enters {', '.join(modules)}, of {train} pictures in {self.settings.views} view(s){first} "
+            f"and {validation} for validation, {shown_size(kept)}, ready in {seconds:.1f} s",
             {
                 "from_step": step,
                 "cached": True,
                 "enters": modules,
-                "views": self.settings.views,
                 "bytes": kept,
                 "seconds": round(seconds, 3),
-            },
+            }
+            | self._views_facts(self.settings.views),
         )
+
+    def _views_facts(self, views: int | None) -> dict[str, Any]:
+        """Returns how many views a picture has, `None` for a new one in each epoch, and what the first one shows."""
+        return {"views": views, "first_varied": views is None or self.splits["train"].first_view is None}
 
     def _say(self, line: str, facts: dict[str, Any]) -> None:
         self.facts.append(facts)

@@ -32,18 +32,23 @@ def cached_trainer(
     limit: int = 10**9,
     keep: bool = True,
     solved: bool = False,
+    still_first: bool = False,
     **settings: Any,
 ) -> TransferTrainer:
-    """Returns a trainer with a cache; `mode` `off` shows the same views without one, `solved` solves first."""
+    """Returns a trainer with a cache; `mode` `off` shows the same views without one, `solved` solves first.
+
+    `still_first` does not vary the first view.
+    """
     trainer = tiny_trainer(model, output_dir, model_type, **settings)
     train: Any = trainer.train_dataset
     validation: Any = trainer.eval_dataset
-    splits = {"train": VisitedImages(train, "train"), "validation": VisitedImages(validation, "validation")}
+    still = train.with_transform(validation.transform, seed=None) if still_first else None
+    splits = {"train": VisitedImages(train, "train", still), "validation": VisitedImages(validation, "validation")}
     trainer.train_dataset, trainer.eval_dataset = splits["train"], splits["validation"]
     trainer.data_collator = collate_visits
     # Whatever the cache cannot do, the trajectory is that of its views.
     bytes_allowed = 0 if mode == "off" else limit
-    pixels = {"train": ["train", len(train)], "validation": ["validation", len(validation)]}
+    pixels = {"train": ["train", len(train), still_first], "validation": ["validation", len(validation)]}
     wish = CacheSettings("auto" if mode == "off" else mode, views, cache, bytes_allowed, keep, pixels)
     trainer.prefix = PrefixCache(trainer, wish, splits)
     if solved:

@@ -3,6 +3,7 @@
 Knows what upstream cannot do. Does not know how strategies work (`hf_transfer.training.strategies`).
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from transformers import SchedulerType
@@ -20,7 +21,10 @@ def refuse_unsupported(trainer: Any) -> None:
         )
     strategy = trainer.unfreezing.unfreezing.strategy
     if not trainer.unfreezing.unfreezing.changes():
-        _refuse_unsaved_shards(trainer)
+        if trainer.is_deepspeed_enabled:
+            settings = trainer.accelerator.state.deepspeed_plugin.deepspeed_config
+            _refuse_one_rate_for_all(settings)
+            _refuse_unsaved_shards(settings.get("zero_optimization", {}))
         return
     if trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled:
         name = "DeepSpeed" if trainer.is_deepspeed_enabled else "FSDP"
@@ -39,12 +43,25 @@ def refuse_unsupported(trainer: Any) -> None:
         )
 
 
-def _refuse_unsaved_shards(trainer: Any) -> None:
+def _refuse_one_rate_for_all(settings: Mapping[str, Any]) -> None:
+    """Raises where DeepSpeed brings an optimizer or a schedule of its own.
+
+    Trainer hands all weights over as one group then (`deepspeed_optim_sched` of transformers 5.24), without the rate
+    and the decay of each; a schedule of DeepSpeed's sets one rate for all.
+    """
+    given = [name for name in ("optimizer", "scheduler") if name in settings]
+    if given:
+        raise UserError(
+            f"The DeepSpeed configuration has {' and '.join(f'`{name}`' for name in given)} of its own: one rate for "
+            "all weights, where each layer group has its rate here.",
+            hint=f"the same configuration without {' and '.join(given)}; --optim, --learning_rate and "
+            "--lr_scheduler_type say what they said",
+        )
+
+
+def _refuse_unsaved_shards(zero: Mapping[str, Any]) -> None:
     """Raises where DeepSpeed would save empty weights: each process holds a piece of them under ZeRO-3."""
-    if not trainer.is_deepspeed_enabled:
-        return
-    settings = trainer.accelerator.state.deepspeed_plugin.deepspeed_config.get("zero_optimization", {})
-    if settings.get("stage") == 3 and not settings.get("stage3_gather_16bit_weights_on_model_save"):
+    if zero.get("stage") == 3 and not zero.get("stage3_gather_16bit_weights_on_model_save"):
         raise UserError(
             "DeepSpeed's ZeRO stage 3 saves no weights that can be read without it.",
             allowed="ZeRO stage 1 or 2, or stage 3 with stage3_gather_16bit_weights_on_model_save: true",

@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file
@@ -24,8 +25,8 @@ pytestmark = [
 ]
 
 
-def launch(folder: Path, zero: dict, processes: int, *words: str) -> subprocess.CompletedProcess:
-    settings = {
+def launch(folder: Path, zero: dict, processes: int, *words: str, **more: Any) -> subprocess.CompletedProcess:
+    settings = more | {
         "zero_optimization": zero,
         "train_micro_batch_size_per_gpu": "auto",
         "gradient_accumulation_steps": "auto",
@@ -76,3 +77,12 @@ def test_the_whole_run(zero: dict, strategy: str, message: str, tmp_path: Path):
         assert result.returncode == 0, result.stderr[-3000:]
         assert (tmp_path / "run" / "model" / "model.safetensors").exists()
         assert "Measured on the model as reloaded" in result.stdout
+
+
+def test_an_optimizer_of_its_own_is_refused(tmp_path: Path):
+    checkpoint, pictures = tiny_project(tmp_path)
+    words = ["finetune.py", "--model", str(checkpoint), "--dataset", str(pictures), "--strategy", "full"]
+    words += ["--max_steps", "2", "--output_dir", str(tmp_path / "run")]
+    result = launch(tmp_path, {"stage": 2}, 1, *words, optimizer={"type": "AdamW", "params": {"lr": "auto"}})
+    assert "has `optimizer` of its own: one rate for all weights" in result.stderr
+    assert not (tmp_path / "run" / "model").exists()

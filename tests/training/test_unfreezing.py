@@ -1,6 +1,7 @@
 """What is frozen stays exactly as it is, and what is thawed learns: parameters, buffers, gradients, optimizer."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -241,6 +242,19 @@ def test_what_cannot_thaw_says_so(name: str, tmp_path: Path):
     trainer = tiny_trainer(tiny_model("vit"), tmp_path, strategy=PROGRESSIVE)
     setattr(trainer, f"is_{name.lower()}_enabled", True)
     with pytest.raises(UserError, match=f"{name} fixes what it shards"):
+        refuse_unsupported(trainer)
+
+
+@pytest.mark.parametrize("given", [("optimizer",), ("scheduler",), ("optimizer", "scheduler")], ids=" and ".join)
+def test_one_rate_for_all_weights_is_refused(given: tuple[str, ...], tmp_path: Path):
+    trainer = tiny_trainer(tiny_model("vit"), tmp_path, strategy=Unfreezing(strategy="full"))
+    trainer.is_deepspeed_enabled = True
+    settings = {"zero_optimization": {"stage": 2}}
+    plugin = SimpleNamespace(deepspeed_config=settings)
+    trainer.accelerator = SimpleNamespace(state=SimpleNamespace(deepspeed_plugin=plugin))  # type: ignore[assignment]
+    refuse_unsupported(trainer)
+    settings |= {name: {"type": "auto"} for name in given}
+    with pytest.raises(UserError, match=" and ".join(f"`{name}`" for name in given)):
         refuse_unsupported(trainer)
 
 

@@ -4,11 +4,12 @@ Knows models, pixels, files and processes. Does not know which phases there are 
 (`hf_transfer.training.prefix_cache`).
 """
 
+import bisect
 import hashlib
 import itertools
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,13 +85,12 @@ def _collate_rows(items: Sequence[tuple[int, torch.Tensor | DrawnPicture]]) -> t
     return torch.tensor([row for row, _ in items]), collate_pixels([pixels for _, pixels in items])
 
 
-def _batches_of_a_view(rows: range, batch_size: int, num_images: int) -> list[list[int]]:
+def _batches_of_a_view(rows: range, batch_size: int, num_images: int) -> Iterator[list[int]]:
     """Cuts rows into batches, none of them of two views: one may be varied by a worker, the other by the device."""
-    batches = []
-    for _, of_a_view in itertools.groupby(rows, lambda row: row // num_images):
-        alike = list(of_a_view)
-        batches += [alike[start : start + batch_size] for start in range(0, len(alike), batch_size)]
-    return batches
+    edges = [bisect.bisect_left(rows, edge) for edge in range(0, rows.stop + num_images, num_images)]
+    for start, end in itertools.pairwise(edges):
+        for position in range(start, end, batch_size):
+            yield list(rows[position : min(position + batch_size, end)])
 
 
 class PrefixBuilder:

@@ -50,10 +50,17 @@ def test_evaluation_sees_kept_pixels_as_it_sees_the_picture():
     assert torch.equal(transform(levels), transform(picture))
 
 
-def test_no_batch_has_two_views():
-    assert _batches_of_a_view(range(14), 4, 7) == [[0, 1, 2, 3], [4, 5, 6], [7, 8, 9, 10], [11, 12, 13]]
-    assert _batches_of_a_view(range(1, 14, 2), 4, 7) == [[1, 3, 5], [7, 9, 11, 13]]
-    assert _batches_of_a_view(range(3, 2, 2), 4, 7) == []
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (range(14), [[0, 1, 2, 3], [4, 5, 6], [7, 8, 9, 10], [11, 12, 13]]),
+        (range(1, 14, 2), [[1, 3, 5], [7, 9, 11, 13]]),
+        (range(3, 2, 2), []),
+    ],
+    ids=["one process", "the second of two", "more processes than rows"],
+)
+def test_no_batch_has_two_views(rows: range, expected: list):
+    assert list(_batches_of_a_view(rows, 4, 7)) == expected
 
 
 @pytest.mark.parametrize("place", ["cpu", "device"])

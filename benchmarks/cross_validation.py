@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from frozen_features import BATCH, features, logits_by_epoch
 from frozen_head import load, usual_transforms
+from pipeline_runs import lab_note
 from sklearn.model_selection import StratifiedKFold
 from torch.nn.functional import cross_entropy
 
@@ -97,10 +98,18 @@ def cell(scores: Scores, usual: Scores | None = None) -> str:
     return f"{text} ({statistics.mean(gains):+.2f} +- {statistics.stdev(gains) / len(gains) ** 0.5:.2f})"
 
 
-def table_lines(records: Sequence[dict], columns: Sequence[str], shown: Sequence[str]) -> list[str]:
-    """Returns the rows of all records and epochs; the first of the columns is the usual one.
+def write_table(
+    table: Path, title: str, usual: str, records: Sequence[dict], columns: Sequence[str], shown: Sequence[str]
+) -> None:
+    """Writes the rows of all records and epochs, with the lab note.
 
     Args:
+        table (`Path`):
+            The file, named as its script.
+        title (`str`):
+            Its first line.
+        usual (`str`):
+            What the first column stands for, to which the others are compared.
         records (`Sequence[dict]`):
             With `scores` by `{epochs} epochs, {column}`.
         columns (`Sequence[str]`):
@@ -108,10 +117,17 @@ def table_lines(records: Sequence[dict], columns: Sequence[str], shown: Sequence
         shown (`Sequence[str]`):
             What stands on top.
     """
-    lines = [f"| checkpoint | data set | epochs | {' | '.join(shown)} |", "|---|---|---|" + "---|" * len(columns)]
+    lines = [f"# {title}", ""]
+    lines += [
+        f"Command: `HF_TRANSFER_ASSETS=path/to/assets python benchmarks/{table.stem}.py`. Cross-validated accuracy"
+    ]
+    lines += [f"and loss on training pictures, {FOLDS} folds and {SEEDS} seeds; in brackets by how many hundredths"]
+    lines += [f"accuracy is above that of {usual}, with the standard error over folds and seeds.", ""]
+    lines += [f"| checkpoint | data set | epochs | {' | '.join(shown)} |", "|---|---|---|" + "---|" * len(columns)]
     for epochs in EPOCHS:
         for record in records:
             scores = [record["scores"][f"{epochs} epochs, {column}"] for column in columns]
             cells = [cell(scores[0]), *(cell(other, scores[0]) for other in scores[1:])]
             lines.append(f"| {record['checkpoint']} | {record['dataset']} | {epochs} | {' | '.join(cells)} |")
-    return lines
+    lines += ["", f"{len(records)} of {len(RUNS)} planned pairs are in the table. {lab_note(records)}"]
+    table.write_text("\n".join(lines) + "\n", encoding="utf-8")

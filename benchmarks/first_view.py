@@ -12,8 +12,8 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from cross_validation import EPOCHS, FOLDS, RUNS, SEEDS, frozen_pictures, table_lines
-from pipeline_runs import lab_note, made_here, make_planned
+from cross_validation import EPOCHS, RUNS, frozen_pictures, write_table
+from pipeline_runs import made_here, make_planned
 
 from hf_transfer.training.head_decay import MEMORY, decay_of
 
@@ -36,19 +36,13 @@ def measured(checkpoint_name: str, dataset: str) -> dict:
     return {"scores": scores} | made_here()
 
 
-def write_table(records: Sequence[dict]) -> None:
-    """Writes the rows so far, with the lab note."""
-    lines = ["# The first of a picture's views, for a head on frozen features", ""]
-    lines += ["Command: `HF_TRANSFER_ASSETS=path/to/assets python benchmarks/first_view.py`. Cross-validated accuracy"]
-    lines += [f"and loss on training pictures, {FOLDS} folds and {SEEDS} seeds; in brackets by how many hundredths"]
-    lines += ["accuracy is above that of two varied views, with the standard error over folds and seeds.", ""]
-    lines += table_lines(records, WAYS, WAYS)
-    lines += ["", f"{len(records)} of {len(RUNS)} planned pairs are in the table. {lab_note(records)}"]
-    TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+def write_views(records: Sequence[dict]) -> None:
+    title = "The first of a picture's views, for a head on frozen features"
+    write_table(TABLE, title, "two varied views", records, WAYS, WAYS)
 
 
 def main() -> None:
-    make_planned(__doc__ or "", RECORDS, ("checkpoint", "dataset"), RUNS, measured, write_table)
+    make_planned(__doc__ or "", RECORDS, ("checkpoint", "dataset"), RUNS, measured, write_views)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from cross_validation import EPOCHS, FOLDS, RUNS, SEEDS, frozen_pictures, table_lines
-from pipeline_runs import lab_note, made_here, make_planned
+from cross_validation import EPOCHS, RUNS, frozen_pictures, write_table
+from pipeline_runs import made_here, make_planned
 
 from hf_transfer.training.head_decay import decay_of
 
@@ -38,20 +38,14 @@ def measured(checkpoint_name: str, dataset: str) -> dict:
     return {"scores": scores, "decays": decays} | made_here()
 
 
-def write_table(records: Sequence[dict]) -> None:
-    """Writes the rows so far, with the lab note."""
-    lines = ["# Weight decay of a head on frozen features", ""]
-    lines += ["Command: `HF_TRANSFER_ASSETS=path/to/assets python benchmarks/head_decay.py`. Cross-validated accuracy"]
-    lines += [f"and loss on training pictures, {FOLDS} folds and {SEEDS} seeds; in brackets by how many hundredths"]
-    lines += [f"accuracy is above that of a decay of {USUAL}, with the standard error over folds and seeds.", ""]
+def write_decays(records: Sequence[dict]) -> None:
     shown = [f"decay {USUAL}" if fading is None else f"fading in {fading:g} epochs" for fading in FADING]
-    lines += table_lines(records, [str(fading) for fading in FADING], shown)
-    lines += ["", f"{len(records)} of {len(RUNS)} planned pairs are in the table. {lab_note(records)}"]
-    TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    columns = [str(fading) for fading in FADING]
+    write_table(TABLE, "Weight decay of a head on frozen features", f"a decay of {USUAL}", records, columns, shown)
 
 
 def main() -> None:
-    make_planned(__doc__ or "", RECORDS, ("checkpoint", "dataset"), RUNS, measured, write_table)
+    make_planned(__doc__ or "", RECORDS, ("checkpoint", "dataset"), RUNS, measured, write_decays)
 
 
 if __name__ == "__main__":

@@ -129,5 +129,14 @@ def write_table(
             scores = [record["scores"][f"{epochs} epochs, {column}"] for column in columns]
             cells = [cell(scores[0]), *(cell(other, scores[0]) for other in scores[1:])]
             lines.append(f"| {record['checkpoint']} | {record['dataset']} | {epochs} | {' | '.join(cells)} |")
+    for epochs in EPOCHS if records else ():
+        means = [_mean_accuracy(records, f"{epochs} epochs, {column}") for column in columns]
+        cells = [f"{means[0]:.4f}", *(f"{mean:.4f} ({100 * (mean - means[0]):+.2f})" for mean in means[1:])]
+        lines.append(f"| mean | of all pairs | {epochs} | {' | '.join(cells)} |")
     lines += ["", f"{len(records)} of {len(RUNS)} planned pairs are in the table. {lab_note(records)}"]
     table.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _mean_accuracy(records: Sequence[dict], name: str) -> float:
+    """Returns the mean over pairs of a network and a data set, each of which counts alike."""
+    return statistics.mean(statistics.mean(score for score, _ in record["scores"][name]) for record in records)

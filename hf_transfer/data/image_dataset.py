@@ -4,6 +4,7 @@ Knows how a visit number becomes a picture and a seed. Does not know what the tr
 (`hf_transfer.data.transforms`) or in which order visits come (`hf_transfer.data.sampling`).
 """
 
+import copy
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -47,7 +48,9 @@ class ImageClassificationDataset(Dataset):
 
     def with_transform(self, transform: Callable[[Any], Any], seed: int | None) -> "ImageClassificationDataset":
         """Returns the same pictures, which come from the same place, with another transform."""
-        return ImageClassificationDataset(self.split, transform, seed, self.pictures)
+        other = copy.copy(self)  # with the same labels, which are not read again
+        other.transform, other.seed = transform, seed
+        return other
 
     def __len__(self) -> int:
         return len(self.split)

@@ -132,8 +132,7 @@ class PrefixCache(TrainerCallback):
         given = inputs.get("pixel_values")
         if given is not None and (not self._was_cached or torch.equal(inputs["rows"], rows)):
             return given
-        views = self._views if split == "train" else None
-        shown = [self.splits[split].shown(row, views)["pixel_values"] for row in rows.tolist()]
+        shown = [self.splits[split].shown(row, self._views)["pixel_values"] for row in rows.tolist()]
         return self._builder.pixels(collate_pixels(shown))
 
     # Phases

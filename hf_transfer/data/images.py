@@ -1,5 +1,8 @@
 """Any picture that PIL opens as an RGB picture the right way up.
 
+PIL decodes, as it does for `transformers.pipeline`, whose pixels evaluation has to show. torchvision decodes JPEG
+files to the same pixels sooner (`benchmarks/results/input.md`), but its decoders are deprecated since 0.29.
+
 Knows colour modes, transparency and EXIF orientation. Does not know sizes or tensors (`hf_transfer.data.transforms`).
 """
 

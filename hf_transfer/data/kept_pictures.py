@@ -8,7 +8,6 @@ Does not know where rows lie (`hf_transfer.data.picture_store`) or whether they 
 
 import functools
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import datasets
@@ -24,6 +23,7 @@ from transformers import BaseImageProcessor
 from hf_transfer.data.exact_pixels import to_levels, value_table
 from hf_transfer.data.images import to_rgb
 from hf_transfer.data.picture_store import PictureStore
+from hf_transfer.data.picture_threads import on_all_cores
 from hf_transfer.data.stored_pictures import StoredPictures, StoredPixels
 from hf_transfer.data.training_pictures import FILTER, SLACK, TrainingPictures, training_picture
 from hf_transfer.data.transforms import build_eval_transform
@@ -155,17 +155,14 @@ class ProcessedPictures:
 def rows(kept: Kept, split: datasets.Dataset, what: str) -> Iterator[np.ndarray]:
     """Makes the rows of a split, in order, on all cores.
 
-    Threads do: PIL and torch let go of the interpreter while they decode and resize.
-
     Raises:
         UserError: for the first picture that cannot be read.
     """
-    cores = available_cores()
-    chunk = _CHUNK * cores
+    chunk = _CHUNK * available_cores()
     images = split.select_columns("image")
-    with ThreadPoolExecutor(cores) as pool, tqdm(total=len(split), desc=what, leave=False, disable=None) as bar:
+    with tqdm(total=len(split), desc=what, leave=False, disable=None) as bar:
         for start in range(0, len(images), chunk):
-            for row in pool.map(kept.make, images[start : start + chunk]["image"]):
+            for row in on_all_cores(kept.make, images[start : start + chunk]["image"]):
                 bar.update()
                 yield row
 

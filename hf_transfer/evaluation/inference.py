@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 from transformers import BaseImageProcessor, PreTrainedModel
 
 from hf_transfer.cpu_products import quicker_products
 from hf_transfer.data.images import to_rgb
+from hf_transfer.data.picture_threads import on_all_cores
 from hf_transfer.data.transforms import build_eval_transform
 from hf_transfer.environment import available_cores
 from hf_transfer.errors import UserError
@@ -68,6 +69,12 @@ class _Pictures(Dataset):
             return self.transform(to_rgb(self.images[index]))
         except UserError as error:
             return error
+
+    def __getitems__(self, indices: list[int]) -> list[torch.Tensor | UserError]:
+        """Makes a batch: on all cores, unless worker processes take a core each."""
+        if get_worker_info() is None:
+            return list(on_all_cores(self.__getitem__, indices))
+        return [self[index] for index in indices]
 
 
 def _pixel_layout(model: PreTrainedModel, device: torch.device) -> torch.memory_format:

@@ -5,6 +5,7 @@ import json
 import math
 import random
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoImageProcessor, AutoModelForImageClassification, ViTForImageClassification, ViTModel
 
+from hf_transfer.data import picture_threads
 from hf_transfer.errors import UserError
 from hf_transfer.evaluation import inference
 from hf_transfer.evaluation.classifier import load_classifier
@@ -184,6 +186,21 @@ def test_an_unreadable_picture_is_named_without_a_traceback(colour_model: Path, 
         with pytest.raises(UserError, match=r"3\.png") as caught:
             predict_logits(loaded.model, loaded.image_processor, split, batch_size=2, num_workers=workers)
         assert "Traceback" not in str(caught.value)
+
+
+def test_pictures_are_opened_by_all_cores_where_no_worker_does(colour_model: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(picture_threads, "available_cores", lambda: 2)
+    # A picture is opened only once another one is being opened too: one thread alone would never get past the first.
+    another, open_picture = threading.Barrier(2, timeout=60), inference.to_rgb
+
+    def opened_beside_another(picture: object) -> object:
+        another.wait()
+        return open_picture(picture)
+
+    monkeypatch.setattr(inference, "to_rgb", opened_beside_another)
+    loaded, shown = load_classifier(colour_model), [plain(name) for name in (*COLOURS, "red")]
+    found = predict_logits(loaded.model, loaded.image_processor, shown, batch_size=4, num_workers=0, device="cpu")
+    np.testing.assert_allclose(found, 10 * np.eye(3)[[1, 0, 2, 1]], atol=1e-3)
 
 
 def test_random_numbers_and_precision_are_left_alone(colour_model: Path):

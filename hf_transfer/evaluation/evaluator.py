@@ -86,7 +86,8 @@ def predict_logits(
         batch_size (`int`, *optional*, defaults to 64):
             Pictures at a time.
         num_workers (`int`, *optional*):
-            Processes that decode; by default none without an accelerator, else one for each core, at most 8.
+            Processes that decode; by default one for each core, at most 8, and none without an accelerator. Where
+            there are none, as many threads do as there are cores.
         device (`str` or `torch.device`, *optional*):
             By default the accelerator if there is one.
 

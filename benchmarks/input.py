@@ -9,7 +9,6 @@ threads, which are of the clock on the wall; all are medians of interleaved roun
 installed. Writes `benchmarks/results/input.md`.
 """
 
-import functools
 import importlib.util
 import io
 import os
@@ -91,26 +90,16 @@ def mosaics(files: Sequence[bytes]) -> list[bytes]:
     return results
 
 
-def medians(cases: dict[str, Callable[[int], object]], count: int) -> dict[str, float]:
-    """Returns CPU milliseconds a call of each case, in turns."""
-
-    def all_calls(case: Callable[[int], object]) -> None:
-        for number in range(count):
-            case(number)
-
-    batches = {name: functools.partial(all_calls, case) for name, case in cases.items()}
-    return medians_of_batches(batches, count, time.process_time)
-
-
-def medians_of_batches(
-    cases: dict[str, Callable[[], object]], count: int, clock: Callable[[], float]
+def medians(
+    cases: dict[str, Callable[[int], object]], count: int, clock: Callable[[], float] = time.process_time
 ) -> dict[str, float]:
-    """Returns milliseconds of a clock for each of the `count` pictures of each case, in turns."""
+    """Returns milliseconds a call of each case, in turns; of the CPU unless another clock is given."""
     taken: dict[str, list[float]] = {name: [] for name in cases}
     for _ in range(ROUNDS):
         for name, case in cases.items():
             start = clock()
-            case()
+            for number in range(count):
+                case(number)
             taken[name].append((clock() - start) / count * 1000)
     return {name: statistics.median(values) for name, values in taken.items()}
 
@@ -125,11 +114,12 @@ def threads(checkpoint: Path, groups: Sequence[Sequence[bytes]]) -> list[str]:
 
     columns = []
     for group in groups:
-        ways: dict[str, Callable[[], object]] = {
-            "1": lambda group=group: [pixels(file) for file in group],
-            f"{available_cores()}, one for each core": lambda group=group: list(on_all_cores(pixels, group)),
+        ways: dict[str, Callable[[int], object]] = {
+            "1": lambda _, group=group: [pixels(file) for file in group],
+            f"{available_cores()}, one for each core": lambda _, group=group: list(on_all_cores(pixels, group)),
         }
-        columns.append(medians_of_batches(ways, len(group), time.perf_counter))
+        batches = medians(ways, 1, time.perf_counter)
+        columns.append({name: milliseconds / len(group) for name, milliseconds in batches.items()})
     return [f"| {name} | {' | '.join(f'{column[name]:.2f}' for column in columns)} |" for name in columns[0]]
 
 

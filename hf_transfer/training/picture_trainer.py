@@ -11,6 +11,7 @@ import torch
 from accelerate.utils import send_to_device
 
 from hf_transfer.data.batch_pixels import BatchPixels
+from hf_transfer.data.drawn_pictures import collate_pixels
 from hf_transfer.data.mixing import MixingCollator
 from hf_transfer.training.resumable import ResumableTrainer
 
@@ -29,6 +30,11 @@ class PictureTrainer(ResumableTrainer):
             assert self.vary is not None, "a data set that only draws comes with what varies its pictures"
             values = self.vary(batch["pictures"])
         return values.contiguous(memory_format=self.memory_format)
+
+    def pixels_of(self, pictures: Any, count: int) -> torch.Tensor:
+        """Returns the pixels of the first pictures of a data set on the device, as many as `count` or all."""
+        shown = [pictures[number]["pixel_values"] for number in range(min(count, len(pictures)))]
+        return self.pixels(send_to_device(collate_pixels(shown), self.args.device, non_blocking=True))
 
     def get_train_dataloader(self):
         """Builds the training loader with `train_collator`; Trainer knows one collator for training and evaluation."""

@@ -5,6 +5,7 @@ Knows models, pixels, files and processes. Does not know which phases there are 
 """
 
 import bisect
+import dataclasses
 import hashlib
 import itertools
 import json
@@ -121,10 +122,9 @@ class PrefixBuilder:
     def measured_costs(self) -> Costs:
         """Measures what a look at a picture costs, by the layers that it is spared."""
         args, visited = self.trainer.args, self.splits["train"]
-        count = min(args.per_device_train_batch_size, len(visited.pictures))
 
         def pictures() -> torch.Tensor:
-            return self.pixels(collate_pixels([visited.pictures[row]["pixel_values"] for row in range(count)]))
+            return self.trainer.pixels_of(visited.pictures, args.per_device_train_batch_size)
 
         with self.trainer.products():
             return measure_costs(self._model(), self.trainer.groups, pictures, args.dataloader_num_workers)
@@ -139,7 +139,8 @@ class PrefixBuilder:
         # As a training step has it.
         model.train()
         self.trainer.unfreezing.keep_frozen_still()
-        cut = find_cut(model, self.trainer.groups, boundary, self._some_pictures())
+        some_pictures = self.trainer.pixels_of(self.splits["validation"].pictures, _CHECKED_PICTURES)
+        cut = find_cut(model, self.trainer.groups, boundary, some_pictures)
         if cut is None:
             return "no cut of this network was exact"
         sizes = {
@@ -177,11 +178,6 @@ class PrefixBuilder:
     def _model(self) -> torch.nn.Module:
         return self.trainer.accelerator.unwrap_model(self.trainer.model_wrapped, keep_torch_compile=False)
 
-    def _some_pictures(self) -> torch.Tensor:
-        pictures = self.splits["validation"].pictures
-        count = min(_CHECKED_PICTURES, len(pictures))
-        return self.pixels(collate_pixels([pictures[number]["pixel_values"] for number in range(count)]))
-
     def _key(self, cut: PrefixCut, split: str, rows: int) -> str:
         """Returns a name that is the same where, and only where, the rows would be the same."""
         digest = hashlib.sha256()
@@ -189,6 +185,7 @@ class PrefixBuilder:
             if not any(name.startswith(f"{above}.") for above in cut.above):
                 digest.update(name.encode())
                 digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        only_read = self.trainer.only_read
         facts = {
             "inlets": [[inlet.module, inlet.call, inlet.leaf, inlet.shape, str(inlet.dtype)] for inlet in cut.inlets],
             "rows": rows,
@@ -196,6 +193,7 @@ class PrefixBuilder:
             "precision": self.trainer.args.mixed_precision,
             "layout": str(self.trainer.memory_format),
             "products": type(self.trainer.products()).__name__,
+            "one token": None if only_read is None else dataclasses.astuple(only_read.read),
             "torch": torch.__version__,
         }
         digest.update(json.dumps(facts, sort_keys=True).encode())

@@ -14,11 +14,10 @@ from torch import nn
 
 from hf_transfer.models.layer_groups import LayerGroup
 from hf_transfer.training.prefix_cut import PrefixCut
+from hf_transfer.training.trial_pass import REFUSALS, agree, left_as_found, trial_logits
 
 _PROBE = 3
 """Pictures of the pass that looks for inputs; the check has another number, so that shapes must follow the batch."""
-_TOLERANCE = 1e-4
-"""Of logits, as a share of the largest; a cut at the wrong place misses by orders of magnitude more."""
 
 
 def find_cut(
@@ -63,46 +62,26 @@ def cut_at(model: nn.Module, groups: Sequence[LayerGroup], boundary: int) -> Pre
 def _is_exact(cut: PrefixCut, pixel_values: torch.Tensor) -> bool:
     """Tells whether a cut changes nothing: logits in evaluation and in training, whatever the stubs return."""
     model = cut.model
-    modes = {module: module.training for module in model.modules()}
-    statistics = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    try:
+    with left_as_found(model) as modes:
         # A network may refuse what a stub hands it: then this is no place to cut it.
-        model.eval()
-        cut.probe(pixel_values[:_PROBE])
-        if not cut.inlets:
+        try:
+            model.eval()
+            cut.probe(pixel_values[:_PROBE])
+            if not cut.inlets:
+                return False
+            kept = cut.collect(pixel_values)
+            for training in (False, True):
+                for module, mode in modes.items():
+                    module.training = mode and training
+                whole = trial_logits(model, pixel_values)
+                for cut.filling in (1.0, 0.0):
+                    with cut.fed_with([values.clone() for values in kept]) as pictures:
+                        part = trial_logits(model, pictures)
+                    if not agree(part, whole):
+                        return False
+            return True
+        except REFUSALS:
             return False
-        kept = cut.collect(pixel_values)
-        for training in (False, True):
-            for module, mode in modes.items():
-                module.training = mode and training
-            whole = _logits(model, pixel_values)
-            for cut.filling in (1.0, 0.0):
-                with cut.fed_with([values.clone() for values in kept]) as pictures:
-                    part = _logits(model, pictures)
-                if part.shape != whole.shape or not _close(part, whole):
-                    return False
-        return True
-    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError, KeyError, StopIteration):
-        return False
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-        with torch.no_grad():
-            for name, buffer in model.named_buffers():
-                buffer.copy_(statistics[name])
-
-
-def _logits(model: nn.Module, pixel_values: torch.Tensor) -> torch.Tensor:
-    """Returns logits, with the same dropout each time."""
-    devices = [pixel_values.device] if pixel_values.device.type == "cuda" else []
-    with torch.no_grad(), torch.random.fork_rng(devices=devices):
-        torch.manual_seed(0)
-        return model(pixel_values=pixel_values).logits.float()
-
-
-def _close(part: torch.Tensor, whole: torch.Tensor) -> bool:
-    scale = float(whole.abs().max())
-    return bool(torch.isfinite(part).all()) and float((part - whole).abs().max()) <= _TOLERANCE * max(scale, 1e-3)
 
 
 def _outermost(names: Any) -> tuple[str, ...]:

@@ -46,6 +46,7 @@ from hf_transfer.training.loss import balanced_class_weights
 from hf_transfer.training.plan import planned_groups, planned_unfreezing, run_identity
 from hf_transfer.training.preemption import PreemptionCallback
 from hf_transfer.training.rates import LearningRates
+from hf_transfer.training.read_token import attach_read_token
 from hf_transfer.training.solved_start import solved_facts
 from hf_transfer.training.trainer import TransferTrainer
 from hf_transfer.training.wise_ft import ChosenAlpha, choose_alpha
@@ -125,6 +126,7 @@ def build_trainer(
         vary=pictures.vary,
         run_identity=run_identity(config, data, checkpoint, args, rates, augmentation, pictures),
     )
+    attach_read_token(trainer, pictures.validation)
     attach_cache(trainer, config, data, checkpoint, augmentation)
     attach_compile_trial(trainer, config)
     wait = trainer.data_wait
@@ -169,6 +171,8 @@ def train(trainer: TransferTrainer, args: TrainingArguments, find_batch_size: bo
             _train_from(trainer, resume)
     finally:
         preemption.release()
+        if trainer.only_read is not None:
+            trainer.only_read.release()
     preemption.check()
     state = trainer.state
     return TrainingOutcome(

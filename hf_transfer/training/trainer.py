@@ -33,6 +33,7 @@ from hf_transfer.training.loss import classification_loss
 from hf_transfer.training.parameter_groups import NO_DECAY_SUFFIX, build_parameter_groups
 from hf_transfer.training.picture_trainer import PictureTrainer
 from hf_transfer.training.prefix_cache import PrefixCache
+from hf_transfer.training.read_token import OnlyReadToken
 from hf_transfer.training.schedule import SHAPES
 from hf_transfer.training.solved_start import SolvedHeadCallback
 from hf_transfer.training.strategies import RunLength, Unfreezing
@@ -103,6 +104,7 @@ class TransferTrainer(PictureTrainer):
         self.prefix: PrefixCache | None = None
         self.head_choice: HeadChoice | None = None
         self.solved_head: SolvedHeadCallback | None = None
+        self.only_read: OnlyReadToken | None = None
         self.steps_per_epoch = 1
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         nn.Module.to(model, memory_format=self.memory_format)

@@ -1,42 +1,39 @@
 """The last block of a network computed for one token alone, where its head reads no other.
 
-The head of a vision transformer such as ViT or DeiT reads the class token. Tokens mix in attention; behind the last
-one each goes its own way, and all but that one are computed for nobody: the projection of the attention and the MLP,
-nearly two thirds of a block's products, forwards and backwards. So there the inputs of layers are cut down to the
-token that is read. Residual connections add it to all tokens then, which only makes wrong what nobody reads.
+The head of a vision transformer such as ViT or DeiT reads the class token. Tokens mix in attention; in the last one
+the others are asked for their keys and values, and behind it each goes its own way, so that all the rest is computed
+for nobody: the query of every other token and its attention, the projection, the MLP, forwards and backwards. So there
+layers are handed the token that is read and no other. Where the network adds one token to all of them, as residual
+connections do, only those go wrong that nobody reads.
 
-Which layers these are is found by gradients, not by names: the logits' gradient at their input is zero, to the bit, at
-all tokens but one. Each is then tried, and kept where the logits stay the same. A head that averages the tokens, as in
-BEiT, or that reads several of them, as in DINOv2, has none.
-
-Knows modules and tokens. Does not know strategies or caches; whoever trains keeps the layers cut down throughout.
+Knows modules and tokens. Does not know which layers these are (`hf_transfer.training.read_token_search`), strategies
+or caches; whoever trains keeps the layers so throughout.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.functional import scaled_dot_product_attention
+from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
-
-from hf_transfer.training.trial_pass import REFUSALS, agree, left_as_found, trial_logits
-
-_PICTURES = 2
-"""Of the passes that look for such layers: enough to tell the batch from the tokens."""
-_LAST_LAYERS = 32
-"""That are looked at: no more than a block has, or two; before the last block tokens mix again."""
 
 
 @dataclass(frozen=True)
 class ReadToken:
-    """The one token that is read, and the layers that are to compute it alone."""
+    """The one token that is read, and the layers that compute it alone, named in the order in which they run."""
 
     position: int
     num_tokens: int
     modules: tuple[str, ...]
-    """Names of the layers whose inputs are cut down to it, in the order in which they run."""
+    """Their inputs are cut down to it."""
+    spread: tuple[str, ...] = ()
+    """Their inputs are cut down to it, and what they return stands in for all tokens: what follows counts them."""
+    attention: str | None = None
+    """In here, attention is computed for its query alone; what it returns stands in for all tokens."""
 
 
 class OnlyReadToken:
@@ -52,8 +49,17 @@ class OnlyReadToken:
     def __init__(self, model: nn.Module, read: ReadToken):
         self.read = read
         self._hooks: list[RemovableHandle] = []
-        for name in read.modules:
-            self._hooks.append(model.get_submodule(name).register_forward_pre_hook(_cut_down_to(read.position)))
+        cut_down = _cutting_down_to(read.position)
+        for name in (*read.modules, *read.spread):
+            self._hooks.append(model.get_submodule(name).register_forward_pre_hook(cut_down))
+        for name in read.spread:
+            self._hooks.append(model.get_submodule(name).register_forward_hook(_spreading_over(read.num_tokens)))
+        if read.attention is not None:
+            begin, end = _asking_for(read.position)
+            module = model.get_submodule(read.attention)
+            self._hooks.append(module.register_forward_pre_hook(begin))
+            # Also where the forward raises, as it does when memory runs out.
+            self._hooks.append(module.register_forward_hook(end, always_call=True))
 
     def release(self) -> None:
         """Lets the layers compute all tokens again."""
@@ -61,179 +67,62 @@ class OnlyReadToken:
             self._hooks.pop().remove()
 
 
-def attach_read_token(trainer: Any, validation: Any) -> None:
-    """Lets a trainer compute the token that is read alone, where there is such, and says so in a line.
+class _OneQuery(TorchFunctionMode):
+    """While entered, torch's attention is computed for one query, and its answer stands in for all of them."""
 
-    Args:
-        trainer (`TransferTrainer`):
-            The trainer, before its training.
-        validation (`ImageClassificationDataset`):
-            Its validation pictures.
-    """
-    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
-        return  # They move layers, or cut them to pieces, only when the training begins.
-    with trainer.products():
-        read = find_read_token(trainer.model, trainer.pixels_of(validation, _PICTURES))
-    if read is None:
-        return
-    trainer.only_read = OnlyReadToken(trainer.model, read)
-    if trainer.args.should_save:
-        print(f"1 of {read.num_tokens} tokens is read: {', '.join(read.modules)} compute no other.", flush=True)
+    def __init__(self, position: int):
+        super().__init__()
+        self.position = position
+
+    def __torch_function__(self, func: Callable, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is not scaled_dot_product_attention or not _asks_for_all(*args, **kwargs):
+            return func(*args, **kwargs)
+        query, *others = args
+        one = func(query[..., self.position : self.position + 1, :], *others, **kwargs)
+        return one.expand(*one.shape[:-2], query.shape[-2], -1)
 
 
-def find_read_token(model: nn.Module, pixel_values: torch.Tensor) -> ReadToken | None:
-    """Looks for layers that compute tokens which nobody reads.
-
-    Args:
-        model (`nn.Module`):
-            The model; it is left as it was.
-        pixel_values (`torch.Tensor` of shape `(batch_size, num_channels, height, width)`):
-            Two pictures or more, on the model's device.
-
-    Returns:
-        [`ReadToken`] or `None`: where there are none, or where the network does not take their inputs cut down.
-    """
-    if len(pixel_values) < _PICTURES:
-        return None
-    with left_as_found(model):
-        model.eval()
-        whole = trial_logits(model, pixel_values)
-        places = _places_read(model, pixel_values)
-        if not places:
-            return None
-        position, num_tokens = list(places.values())[-1]
-        names = [name for name, place in places.items() if place == (position, num_tokens)]
-        taking = _taking_one(model, names, position, pixel_values, whole)
-        read = ReadToken(position, num_tokens, taking)
-        return read if taking and _is_exact_in_training(model, read, pixel_values) else None
-
-
-def _places_read(model: nn.Module, pixel_values: torch.Tensor) -> dict[str, tuple[int, int]]:
-    """Returns the layers of which one token is read, in evaluation and in training: which one, and of how many."""
-    names = _last_layers(model, pixel_values)
-    evaluated = _reading_one(model, names, pixel_values)
-    if not evaluated:
-        return {}
-    _train_without_dropout(model)
-    trained = _reading_one(model, names, pixel_values)
-    model.eval()
-    return {name: place for name, place in evaluated.items() if trained.get(name) == place}
-
-
-def _train_without_dropout(model: nn.Module) -> None:
-    """Brings a model into training but for its dropout, which would draw other numbers for other shapes."""
-    for module in model.modules():
-        module.training = "drop" not in type(module).__name__.lower()
-
-
-def _last_layers(model: nn.Module, pixel_values: torch.Tensor) -> list[str]:
-    """Returns the last layers that are given tokens, and only once, in the order in which they run."""
-    calls: list[str] = []
-
-    def noting(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: tuple) -> None:
-            if _are_tokens(args, len(pixel_values)):
-                calls.append(name)
-
-        return hook
-
-    layers = [(name, module) for name, module in model.named_modules() if next(module.children(), None) is None]
-    with _hooked((module, noting(name)) for name, module in layers):
-        trial_logits(model, pixel_values)
-    return [name for name in calls[-_LAST_LAYERS:] if calls.count(name) == 1]
-
-
-def _reading_one(model: nn.Module, names: Sequence[str], pixel_values: torch.Tensor) -> dict[str, tuple[int, int]]:
-    """Returns layers at whose input the gradient of the logits is that of one token: which one, and of how many."""
-    probes: dict[str, torch.Tensor] = {}
-
-    def probing(name: str) -> Callable[..., Any]:
-        def hook(module: nn.Module, args: tuple) -> tuple:
-            # Added, so that its gradient is of what goes through this layer alone, and not past it.
-            probes[name] = torch.zeros_like(args[0], requires_grad=True)
-            return (args[0] + probes[name], *args[1:])
-
-        return hook
-
-    with torch.enable_grad(), _hooked((model.get_submodule(name), probing(name)) for name in names):
-        logits = model(pixel_values=pixel_values).logits.float()
-    if not probes:
-        return {}
-    # Any weights will do that do not cancel out.
-    weights = torch.linspace(1.0, 2.0, logits.shape[-1], device=logits.device)
-    gradients = torch.autograd.grad((logits * weights).sum(), list(probes.values()), allow_unused=True)
-    reading = {}
-    for name, gradient in zip(probes, gradients, strict=True):
-        places = [] if gradient is None else gradient.ne(0).any(dim=2).any(dim=0).nonzero().flatten().tolist()
-        if len(places) == 1:
-            reading[name] = (places[0], gradient.shape[1])
-    return reading
-
-
-def _taking_one(
-    model: nn.Module, names: Sequence[str], position: int, pixel_values: torch.Tensor, whole: torch.Tensor
-) -> tuple[str, ...]:
-    """Returns those of the layers whose inputs can be cut down; what runs behind them gets one token anyway."""
-    taking: tuple[str, ...] = ()
-    sizes: dict[str, int] = {}
-
-    def noting(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: tuple) -> None:
-            sizes[name] = args[0].shape[1]
-
-        return hook
-
-    with _hooked((model.get_submodule(name), noting(name)) for name in names):
-        for name in names:
-            if sizes.get(name) == 1:
-                continue
-            before = dict(sizes)
-            part = _logits_of_one(model, ReadToken(position, 0, (*taking, name)), pixel_values)
-            if part is not None and agree(part, whole):
-                taking = (*taking, name)
-            else:
-                sizes = before
-    return taking
-
-
-def _is_exact_in_training(model: nn.Module, read: ReadToken, pixel_values: torch.Tensor) -> bool:
-    _train_without_dropout(model)
-    part = _logits_of_one(model, read, pixel_values)
-    return part is not None and agree(part, trial_logits(model, pixel_values))
-
-
-def _logits_of_one(model: nn.Module, read: ReadToken, pixel_values: torch.Tensor) -> torch.Tensor | None:
-    """Returns the logits with layers cut down; `None` if the network refuses."""
-    only = OnlyReadToken(model, read)
-    try:
-        return trial_logits(model, pixel_values)
-    except REFUSALS:
-        return None
-    finally:
-        only.release()
-
-
-@contextmanager
-def _hooked(hooks: Iterable[tuple[nn.Module, Callable[..., Any]]]) -> Iterator[None]:
-    """Lets hooks see the inputs of modules."""
-    handles = [module.register_forward_pre_hook(hook) for module, hook in hooks]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _are_tokens(args: tuple, batch: int) -> bool:
-    """Tells whether a layer is given the tokens of each picture, of shape `(batch_size, num_tokens, width)`."""
-    if not args or not isinstance(args[0], torch.Tensor) or not args[0].is_floating_point():
+def _asks_for_all(
+    query: Any = None, key: Any = None, value: Any = None, attn_mask: Any = None, *more: Any, **named: Any
+) -> bool:
+    """Tells whether attention is that of all tokens to all tokens, without a mask."""
+    if query is None or key is None or attn_mask is not None or more or named.get("is_causal"):
         return False
-    return args[0].dim() == 3 and args[0].shape[0] == batch and args[0].shape[1] > 1
+    return query.dim() == 4 and query.shape[-2] == key.shape[-2] > 1
 
 
-def _cut_down_to(position: int) -> Callable[..., Any]:
+def _cutting_down_to(position: int) -> Callable[..., Any]:
     def hook(module: nn.Module, args: tuple) -> tuple:
         tokens = args[0]
         return args if tokens.shape[1] == 1 else (tokens[:, position : position + 1], *args[1:])
 
     return hook
+
+
+def _spreading_over(num_tokens: int) -> Callable[..., Any]:
+    def hook(module: nn.Module, args: tuple, output: torch.Tensor) -> torch.Tensor:
+        return output.expand(-1, num_tokens, -1)
+
+    return hook
+
+
+def _asking_for(position: int) -> tuple[Callable[..., None], Callable[..., None]]:
+    """Returns what hangs before and behind a module in which attention is computed for one query."""
+    # Hooks of a copied model share it, and so may threads.
+    entered = threading.local()
+
+    def begin(module: nn.Module, args: tuple) -> None:
+        if torch.compiler.is_compiling():
+            return  # The compiler has no such modes; what it compiles computes all queries.
+        mode = _OneQuery(position)
+        mode.__enter__()
+        entered.modes = [*getattr(entered, "modes", ()), mode]
+
+    def end(module: nn.Module, args: tuple, output: Any) -> None:
+        if torch.compiler.is_compiling() or not getattr(entered, "modes", ()):
+            return
+        *entered.modes, mode = entered.modes
+        mode.__exit__(None, None, None)
+
+    return begin, end

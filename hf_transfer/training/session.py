@@ -46,7 +46,7 @@ from hf_transfer.training.loss import balanced_class_weights
 from hf_transfer.training.plan import planned_groups, planned_unfreezing, run_identity
 from hf_transfer.training.preemption import PreemptionCallback
 from hf_transfer.training.rates import LearningRates
-from hf_transfer.training.read_token import attach_read_token
+from hf_transfer.training.read_token_search import attach_read_token
 from hf_transfer.training.solved_start import solved_facts
 from hf_transfer.training.trainer import TransferTrainer
 from hf_transfer.training.wise_ft import ChosenAlpha, choose_alpha

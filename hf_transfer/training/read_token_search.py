@@ -43,14 +43,9 @@ def attach_read_token(trainer: Any, validation: Any) -> None:
         return
     trainer.only_read = OnlyReadToken(trainer.model, read)
     if trainer.args.should_save:
-        print(
-            f"The head reads 1 of {read.num_tokens} tokens: no other is computed from {_first_layer(read)} on.",
-            flush=True,
-        )
-
-
-def _first_layer(read: ReadToken) -> str:
-    return next(iter((*read.spread, *filter(None, [read.attention]), *read.modules)))
+        first = [*read.spread, *filter(None, [read.attention]), *read.modules][0]
+        others = f"from {first} on the others are computed where it attends to them, and nowhere else"
+        print(f"The head reads 1 of {read.num_tokens} tokens: {others}.", flush=True)
 
 
 def find_read_token(model: nn.Module, pixel_values: torch.Tensor) -> ReadToken | None:
@@ -70,7 +65,11 @@ def find_read_token(model: nn.Module, pixel_values: torch.Tensor) -> ReadToken |
     with left_as_found(model):
         model.eval()
         search = _Search(model, pixel_values)
-        places = search.places_read()
+        # A network may have no gradient where one is asked for.
+        try:
+            places = search.places_read()
+        except REFUSALS:
+            return None
         if not places:
             return None
         position, num_tokens = list(places.values())[-1]

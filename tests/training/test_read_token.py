@@ -1,6 +1,7 @@
 """One token computed where one is read: found without names, exact, kept through a training, and gone after it."""
 
 import copy
+import shutil
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from transformers import (
 )
 
 from hf_transfer.models.execution_order import input_shape
+from hf_transfer.training.memory_probe import height_of_step
 from hf_transfer.training.read_token import OnlyReadToken, ReadToken
 from hf_transfer.training.read_token_search import attach_read_token, find_read_token
 from hf_transfer.training.strategies import Unfreezing
@@ -194,6 +196,26 @@ def test_what_training_reads_is_noticed():
     assert find_read_token(Averaging(), torch.randn(2, 4, 3, 3)) is None
 
 
+class Forwards(torch.autograd.Function):
+    """Has no backward."""
+
+    @staticmethod
+    def forward(ctx, tokens):
+        return tokens.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        raise NotImplementedError("forwards alone")
+
+
+def test_a_network_that_refuses_its_gradient_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch):
+    model = tiny_model("vit")
+    forward = model.vit.layernorm.forward
+    monkeypatch.setattr(model.vit.layernorm, "forward", lambda tokens: Forwards.apply(forward(tokens)))
+    assert find_read_token(model, pictures_for(model)) is None
+    assert hooks_of(model) == 0
+
+
 def test_one_picture_tells_nothing():
     model = build_tiny_model("vit")
     assert find_read_token(model, pictures_for(model, 1)) is None
@@ -245,6 +267,31 @@ def test_kept_and_not_kept_learn_the_same_and_files_are_told_apart(tmp_path: Pat
     assert len(files[True]) == 2 * len(files[False]) > 0
     for other in ((False, "auto"), (True, "off"), (True, "auto")):
         assert_same(weights[False, "off"], weights[other])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_training_learns_the_same(tmp_path: Path):
+    weights = {}
+    for compiled in (False, True):
+        model = tiny_model("vit")
+        trainer = tiny_trainer(model, tmp_path / str(compiled), learning_rate=0.005, torch_compile=compiled)
+        attach_read_token(trainer, trainer.eval_dataset)
+        trainer.train()
+        weights[compiled] = weights_of(model)
+    assert_same(weights[False], weights[True])
+
+
+def test_the_estimate_of_memory_counts_what_is_computed():
+    model = tiny_model("vit")
+    read = find_read_token(model, pictures_for(model))
+    assert read is not None
+    names = [name for name, _ in model.named_parameters()]
+    whole = height_of_step(model, names, input_shape(model), 8)
+    only = OnlyReadToken(model, read)
+    assert height_of_step(model, names, input_shape(model), 8) < whole
+    only.release()
+    assert height_of_step(model, names, input_shape(model), 8) == whole
 
 
 def test_a_run_says_so_and_leaves_nothing_behind(tmp_path: Path, capsys: pytest.CaptureFixture):

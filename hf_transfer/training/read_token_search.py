@@ -86,23 +86,24 @@ class _Search:
     def __init__(self, model: nn.Module, pixel_values: torch.Tensor):
         self.model = model
         self.pixel_values = pixel_values
+        self.layers: list[str] = []
+        """The last ones that are given tokens, and only once, in the order in which they run."""
         self.attention: str | None = None
         """The last module in which torch's attention is computed, and only once."""
+        self.whole = self._look_through()
 
     def places_read(self) -> dict[str, tuple[int, int]]:
         """Returns the layers of which one token is read, in evaluation and in training: which one, of how many."""
-        names = self._last_layers()
-        evaluated = self._reading_one(names)
+        evaluated = self._reading_one(self.layers)
         if not evaluated:
             return {}
-        _train_without_dropout(self.model)
-        trained = self._reading_one(names)
-        self.model.eval()
+        with left_as_found(self.model):
+            _train_without_dropout(self.model)
+            trained = self._reading_one(self.layers)
         return {name: place for name, place in evaluated.items() if trained.get(name) == place}
 
     def taking_one(self, names: Sequence[str], read: ReadToken) -> ReadToken:
         """Adds those of the layers that can be cut down; what runs behind them is given one token anyway."""
-        whole = trial_logits(self.model, self.pixel_values)
         sizes: dict[str, int] = {}
 
         def noting(name: str) -> Callable[..., None]:
@@ -118,14 +119,14 @@ class _Search:
                 before = dict(sizes)
                 for more in ({"modules": (*read.modules, name)}, {"spread": (*read.spread, name)}):
                     tried: ReadToken = dataclasses.replace(read, **more)  # type: ignore[arg-type]
-                    if self._is_exact(tried, whole):
+                    if self._is_exact(tried, self.whole):
                         read = tried
                         break
                 else:
                     sizes = before
         if self.attention is not None and read.modules:
             tried = dataclasses.replace(read, attention=self.attention)
-            read = tried if self._is_exact(tried, whole) else read
+            read = tried if self._is_exact(tried, self.whole) else read
         return read
 
     def is_exact_in_training(self, read: ReadToken) -> bool:
@@ -142,8 +143,8 @@ class _Search:
         finally:
             only.release()
 
-    def _last_layers(self) -> list[str]:
-        """Returns the last layers that are given tokens, and only once, in the order in which they run."""
+    def _look_through(self) -> torch.Tensor:
+        """Notes which layers are given tokens and where attention is computed; returns the logits."""
         calls: list[str] = []
         within: list[str] = []
         attended: list[str] = []
@@ -166,13 +167,14 @@ class _Search:
                 _hooked((module, entering(name)) for name, module in modules),
                 _Attending(lambda: attended.append(within[-1])),
             ):
-                trial_logits(self.model, self.pixel_values)
+                logits = trial_logits(self.model, self.pixel_values)
         finally:
             for handle in leave:
                 handle.remove()
         if attended and attended.count(attended[-1]) == 1:
             self.attention = attended[-1]
-        return [name for name in calls[-_LAST_LAYERS:] if calls.count(name) == 1]
+        self.layers = [name for name in calls[-_LAST_LAYERS:] if calls.count(name) == 1]
+        return logits
 
     def _reading_one(self, names: Sequence[str]) -> dict[str, tuple[int, int]]:
         """Returns layers at whose input the gradient of the logits is that of one token: which one, of how many."""

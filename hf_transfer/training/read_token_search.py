@@ -1,14 +1,14 @@
 """Which layers of a network compute tokens that its head does not read.
 
 They are found by gradients, not by names: that of the logits at a layer's input is zero, to the bit, at all tokens but
-one. Each is then tried, and kept where the logits stay the same, in evaluation and in training. A head that averages
-the tokens, as in BEiT, or that reads several of them, as in DINOv2, has none.
+one. Then they are tried, together or fewer of them, until the logits stay the same in evaluation and in training. A
+head that averages the tokens, as in BEiT, or that reads several of them, as in DINOv2, has none.
 
 Knows how a layer is found and judged. Does not know how it is cut down (`hf_transfer.training.read_token`).
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -70,14 +70,7 @@ def find_read_token(model: nn.Module, pixel_values: torch.Tensor) -> ReadToken |
             places = search.places_read()
         except REFUSALS:
             return None
-        if not places:
-            return None
-        position, num_tokens = list(places.values())[-1]
-        names = [name for name, place in places.items() if place == (position, num_tokens)]
-        read = search.taking_one(names, ReadToken(position, num_tokens, ()))
-        # Dropout of attention draws other numbers for one query, so that logits in training cannot be compared.
-        ways = (read, dataclasses.replace(read, attention=None)) if read.modules else ()
-        return next((way for way in ways if search.is_exact_in_training(way)), None)
+        return next((search.without_idle(way) for way in search.ways(places) if search.is_exact(way)), None)
 
 
 class _Search:
@@ -90,64 +83,86 @@ class _Search:
         """The last ones that are given tokens, and only once, in the order in which they run."""
         self.attention: str | None = None
         """The last module in which torch's attention is computed, and only once."""
+        self.before_attention: set[str] = set()
+        """Those of the layers that run before it."""
+        self.sizes: dict[str, int] = {}
+        """Tokens that layers were given in the last trial, before they were cut down."""
         self.whole = self._look_through()
 
     def places_read(self) -> dict[str, tuple[int, int]]:
-        """Returns the layers of which one token is read, in evaluation and in training: which one, of how many."""
-        evaluated = self._reading_one(self.layers)
-        if not evaluated:
-            return {}
-        with left_as_found(self.model):
-            _train_without_dropout(self.model)
-            trained = self._reading_one(self.layers)
-        return {name: place for name, place in evaluated.items() if trained.get(name) == place}
+        """Returns layers at whose input the gradient of the logits is that of one token: which one, of how many."""
+        probes: dict[str, torch.Tensor] = {}
 
-    def taking_one(self, names: Sequence[str], read: ReadToken) -> ReadToken:
-        """Adds those of the layers that can be cut down; what runs behind them is given one token anyway."""
-        sizes: dict[str, int] = {}
-
-        def noting(name: str) -> Callable[..., None]:
-            def hook(module: nn.Module, args: tuple) -> None:
-                sizes[name] = args[0].shape[1]
+        def probing(name: str) -> Callable[..., Any]:
+            def hook(module: nn.Module, args: tuple) -> tuple:
+                # Added, so that its gradient is of what goes through this layer alone, and not past it.
+                probes[name] = torch.zeros_like(args[0], requires_grad=True)
+                return (args[0] + probes[name], *args[1:])
 
             return hook
 
-        with _hooked((self.model.get_submodule(name), noting(name)) for name in names):
-            for name in names:
-                if sizes.get(name) == 1:
-                    continue
-                before = dict(sizes)
-                for more in ({"modules": (*read.modules, name)}, {"spread": (*read.spread, name)}):
-                    tried: ReadToken = dataclasses.replace(read, **more)  # type: ignore[arg-type]
-                    if self._is_exact(tried, self.whole):
-                        read = tried
-                        break
-                else:
-                    sizes = before
-        if self.attention is not None and read.modules:
-            tried = dataclasses.replace(read, attention=self.attention)
-            read = tried if self._is_exact(tried, self.whole) else read
-        return read
+        with torch.enable_grad(), _hooked((self.model.get_submodule(name), probing(name)) for name in self.layers):
+            logits = self.model(pixel_values=self.pixel_values).logits.float()
+        if not probes:
+            return {}
+        # Any weights will do that do not cancel out.
+        weights = torch.linspace(1.0, 2.0, logits.shape[-1], device=logits.device)
+        gradients = torch.autograd.grad((logits * weights).sum(), list(probes.values()), allow_unused=True)
+        reading = {}
+        for name, gradient in zip(probes, gradients, strict=True):
+            places = [] if gradient is None else gradient.ne(0).any(dim=2).any(dim=0).nonzero().flatten().tolist()
+            if len(places) == 1:
+                reading[name] = (places[0], gradient.shape[1])
+        return reading
 
-    def is_exact_in_training(self, read: ReadToken) -> bool:
-        """Tells whether logits are those of the whole network in training, too."""
-        _train_without_dropout(self.model)
-        return self._is_exact(read, trial_logits(self.model, self.pixel_values))
+    def ways(self, places: Mapping[str, tuple[int, int]]) -> Iterator[ReadToken]:
+        """Lists what may be cut down, most of it first."""
+        if not places:
+            return
+        position, num_tokens = list(places.values())[-1]
+        names = tuple(name for name, place in places.items() if place == (position, num_tokens))
+        before = tuple(name for name in names if name in self.before_attention)
+        behind = tuple(name for name in names if name not in before)
+        if self.attention is not None and behind:
+            yield ReadToken(position, num_tokens, behind, before, self.attention)
+            # Dropout of attention draws other numbers for one query, so that logits in training cannot be compared.
+            yield ReadToken(position, num_tokens, behind, before)
+        for start in range(len(names)):
+            yield ReadToken(position, num_tokens, names[start:])
 
-    def _is_exact(self, read: ReadToken, whole: torch.Tensor) -> bool:
-        only = OnlyReadToken(self.model, read)
-        try:
-            return agree(trial_logits(self.model, self.pixel_values), whole)
-        except REFUSALS:
+    def is_exact(self, read: ReadToken) -> bool:
+        """Tells whether logits are those of the whole network, in evaluation and in training."""
+        if not self._agrees(read, self.whole):
             return False
-        finally:
-            only.release()
+        with left_as_found(self.model):
+            _train_without_dropout(self.model)
+            return self._agrees(read, trial_logits(self.model, self.pixel_values))
+
+    def without_idle(self, read: ReadToken) -> ReadToken:
+        """Leaves out the layers that are given one token anyway, behind others that were cut down."""
+        return dataclasses.replace(read, modules=tuple(name for name in read.modules if self.sizes[name] > 1))
+
+    def _agrees(self, read: ReadToken, whole: torch.Tensor) -> bool:
+        def noting(name: str) -> Callable[..., None]:
+            def hook(module: nn.Module, args: tuple) -> None:
+                self.sizes[name] = args[0].shape[1]
+
+            return hook
+
+        with _hooked((self.model.get_submodule(name), noting(name)) for name in read.modules):
+            only = OnlyReadToken(self.model, read)
+            try:
+                return agree(trial_logits(self.model, self.pixel_values), whole)
+            except REFUSALS:
+                return False
+            finally:
+                only.release()
 
     def _look_through(self) -> torch.Tensor:
         """Notes which layers are given tokens and where attention is computed; returns the logits."""
         calls: list[str] = []
         within: list[str] = []
-        attended: list[str] = []
+        attended: list[tuple[str, int]] = []
 
         def entering(name: str) -> Callable[..., None]:
             def hook(module: nn.Module, args: tuple) -> None:
@@ -165,42 +180,17 @@ class _Search:
         try:
             with (
                 _hooked((module, entering(name)) for name, module in modules),
-                _Attending(lambda: attended.append(within[-1])),
+                _Attending(lambda: attended.append((within[-1], len(calls)))),
             ):
                 logits = trial_logits(self.model, self.pixel_values)
         finally:
             for handle in leave:
                 handle.remove()
-        if attended and attended.count(attended[-1]) == 1:
-            self.attention = attended[-1]
         self.layers = [name for name in calls[-_LAST_LAYERS:] if calls.count(name) == 1]
+        if attended and [name for name, _ in attended].count(attended[-1][0]) == 1:
+            self.attention, number = attended[-1]
+            self.before_attention = set(calls[:number])
         return logits
-
-    def _reading_one(self, names: Sequence[str]) -> dict[str, tuple[int, int]]:
-        """Returns layers at whose input the gradient of the logits is that of one token: which one, of how many."""
-        probes: dict[str, torch.Tensor] = {}
-
-        def probing(name: str) -> Callable[..., Any]:
-            def hook(module: nn.Module, args: tuple) -> tuple:
-                # Added, so that its gradient is of what goes through this layer alone, and not past it.
-                probes[name] = torch.zeros_like(args[0], requires_grad=True)
-                return (args[0] + probes[name], *args[1:])
-
-            return hook
-
-        with torch.enable_grad(), _hooked((self.model.get_submodule(name), probing(name)) for name in names):
-            logits = self.model(pixel_values=self.pixel_values).logits.float()
-        if not probes:
-            return {}
-        # Any weights will do that do not cancel out.
-        weights = torch.linspace(1.0, 2.0, logits.shape[-1], device=logits.device)
-        gradients = torch.autograd.grad((logits * weights).sum(), list(probes.values()), allow_unused=True)
-        reading = {}
-        for name, gradient in zip(probes, gradients, strict=True):
-            places = [] if gradient is None else gradient.ne(0).any(dim=2).any(dim=0).nonzero().flatten().tolist()
-            if len(places) == 1:
-                reading[name] = (places[0], gradient.shape[1])
-        return reading
 
     def _are_tokens(self, args: tuple) -> bool:
         """Tells whether a layer is given the tokens of each picture, of shape `(batch_size, num_tokens, width)`."""

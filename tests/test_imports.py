@@ -14,6 +14,7 @@ FLOORS = {
     "atomic": 0,
     "report": 1,
     "environment": 0,
+    "full_precision": 0,
     "cpu_products": 1,
     "name_clash": 1,
     "hub_errors": 1,

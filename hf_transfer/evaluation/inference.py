@@ -4,7 +4,6 @@ Knows decoding, batches, devices and precision. Does not know labels, nor what t
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from hf_transfer.data.picture_threads import on_all_cores
 from hf_transfer.data.transforms import build_eval_transform
 from hf_transfer.environment import available_cores
 from hf_transfer.errors import UserError
+from hf_transfer.full_precision import full_precision
 from hf_transfer.models.batch_norm import has_batch_norm
 
 
@@ -93,7 +93,7 @@ def _stacked(pictures: list[torch.Tensor], layout: torch.memory_format) -> torch
 
 def _forward(model: PreTrainedModel, pixel_values: torch.Tensor, device: torch.device) -> np.ndarray:
     try:
-        with torch.inference_mode(), _full_precision(), quicker_products(device):
+        with torch.inference_mode(), full_precision(), quicker_products(device):
             logits = model(pixel_values=pixel_values.to(device)).logits.float().cpu()
     except torch.OutOfMemoryError as error:
         raise UserError(
@@ -106,25 +106,6 @@ def _forward(model: PreTrainedModel, pixel_values: torch.Tensor, device: torch.d
             hint="train again with a smaller --learning_rate",
         )
     return logits.numpy()
-
-
-@contextmanager
-def _full_precision() -> Iterator[None]:
-    """Keeps float32 what it says on GPUs: convolutions use TF32 by default, and training may have allowed more."""
-    backends: Any = torch.backends  # the attribute is not in torch's type hints
-    before = backends.fp32_precision
-    backends.fp32_precision = "ieee"
-    # What was said of one kind of operation alone does not follow the word about all.
-    kinds = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)
-    own_words = [(kind, kind.fp32_precision) for kind in kinds if kind.fp32_precision != "ieee"]
-    for kind, _ in own_words:
-        kind.fp32_precision = "ieee"
-    try:
-        yield
-    finally:
-        backends.fp32_precision = before
-        for kind, precision in own_words:
-            kind.fp32_precision = precision
 
 
 def _default_device() -> torch.device:

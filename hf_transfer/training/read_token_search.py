@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
+from hf_transfer.full_precision import full_precision
 from hf_transfer.training.read_token import OnlyReadToken, ReadToken
 from hf_transfer.training.trial_pass import REFUSALS, agree, left_as_found, trial_logits
 
@@ -62,7 +63,8 @@ def find_read_token(model: nn.Module, pixel_values: torch.Tensor) -> ReadToken |
     """
     if len(pixel_values) < _PICTURES:
         return None
-    with left_as_found(model):
+    # Products of other shapes are rounded another way, which in TF32 is more than logits may be apart.
+    with left_as_found(model), full_precision():
         model.eval()
         search = _Search(model, pixel_values)
         # A network may have no gradient where one is asked for.

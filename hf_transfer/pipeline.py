@@ -34,7 +34,7 @@ from hf_transfer.report import Decision, RunReport
 from hf_transfer.run_folder import OUTPUTS, prepare_run_folder, write_outputs
 from hf_transfer.training.arguments import build_training_arguments, planned_arguments, wants_batch_size
 from hf_transfer.training.head_decay import follows_memory, head_decay
-from hf_transfer.training.process_group import end_processes
+from hf_transfer.training.process_group import part_processes
 from hf_transfer.training.rates import plan_rates
 from hf_transfer.training.session import build_trainer, mix_with_pretrained, planned_visits, save_model, train
 from hf_transfer.training.varied_on import vary_where_faster
@@ -106,7 +106,7 @@ def finetune(config: FinetuneConfig) -> RunReport | None:
             pictures.discard()
     if wants_push(config):
         # The other processes would wait for the push, and give up in the middle of a long one.
-        end_processes()
+        part_processes()
     if not args.should_save:
         return None
     with clock.stage("evaluation"):

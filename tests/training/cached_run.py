@@ -17,9 +17,10 @@ from hf_transfer.data.visits import VisitedImages, collate_visits
 from hf_transfer.training.caching import start_solved
 from hf_transfer.training.prefix_build import CacheSettings
 from hf_transfer.training.prefix_cache import PrefixCache
+from hf_transfer.training.process_group import end_processes
 from hf_transfer.training.strategies import Unfreezing
 from hf_transfer.training.trainer import TransferTrainer
-from tests.training.tiny_run import end_processes, tiny_model, tiny_trainer
+from tests.training.tiny_run import tiny_model, tiny_trainer
 
 
 def cached_trainer(
@@ -82,8 +83,8 @@ def main(out: str, cache: str, strategy: str, batch: str) -> None:
     assert trainer.prefix.facts[0]["cached"], trainer.prefix.facts
     if os.environ.get("RANK", "0") == "0":
         save_file(weights_of(model), out)
-    end_processes()
 
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
+    end_processes()

@@ -14,7 +14,8 @@ from typing import Any
 from safetensors.torch import save_file
 
 from hf_transfer.training.compiling import CompileTrial
-from tests.training.tiny_run import end_processes, tiny_model, tiny_trainer
+from hf_transfer.training.process_group import end_processes
+from tests.training.tiny_run import tiny_model, tiny_trainer
 
 SECONDS = {0: {False: 1000.0, True: 10.0}, 1: {False: 1.0, True: 2000.0}}
 """What a step takes, by process and by whether the network is compiled."""
@@ -43,8 +44,8 @@ def main(folder: str, batch: str) -> None:
     if rank == "0":
         weights = {name: tensor.clone().contiguous() for name, tensor in trainer.model.state_dict().items()}
         save_file(weights, Path(folder) / "weights.safetensors")
-    end_processes()
 
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
+    end_processes()

@@ -19,11 +19,12 @@ from safetensors.torch import save_file
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
 
 from hf_transfer.training.averaging import WeightAverage
+from hf_transfer.training.process_group import end_processes
 from hf_transfer.training.session import train
 from hf_transfer.training.strategies import Unfreezing
 from hf_transfer.training.trainer import TransferTrainer
 from tests.models.families import build_tiny_model
-from tests.training.tiny_run import NUM_LABELS, end_processes, tiny_trainer
+from tests.training.tiny_run import NUM_LABELS, tiny_trainer
 
 STRATEGIES = {
     "full": Unfreezing(strategy="full"),
@@ -148,8 +149,8 @@ def main(folder: str, strategy: str, kill: str, where: str = "step") -> None:
             Path(folder) / "result.safetensors",
         )
         (Path(folder) / "result.json").write_text(json.dumps(result(trainer)), encoding="utf-8")
-    end_processes()
 
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
+    end_processes()

@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from transformers import PreTrainedModel, Trainer
 
-from tests.training.tiny_run import end_processes, tiny_model, tiny_trainer
+from hf_transfer.training.process_group import end_processes
+from tests.training.tiny_run import tiny_model, tiny_trainer
 
 
 def gathered(model: PreTrainedModel) -> dict[str, torch.Tensor]:
@@ -58,8 +59,8 @@ def main(out: str, family: str, *strategies: str) -> None:
         weights |= trained_weights(family, strategy, Path(out).parent / "run", 2)
     if os.environ.get("RANK", "0") == "0":
         save_file(weights, out)
-    end_processes()
 
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
+    end_processes()

@@ -16,8 +16,9 @@ from torch import nn
 from transformers import TrainerCallback
 
 from hf_transfer.training import unfreezing
+from hf_transfer.training.process_group import end_processes
 from hf_transfer.training.strategies import Unfreezing
-from tests.training.tiny_run import end_processes, tiny_model, tiny_trainer
+from tests.training.tiny_run import tiny_model, tiny_trainer
 
 STRATEGY = Unfreezing(strategy="progressive", unfreeze_every="2 steps")
 
@@ -84,8 +85,8 @@ def main(out: str, batch: str, *families: str) -> None:
         weights |= thawed_weights(family, Path(out).parent / "run", int(batch))
     if os.environ.get("RANK", "0") == "0":
         save_file(weights, out)
-    end_processes()
 
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
+    end_processes()

@@ -13,7 +13,6 @@ from pathlib import Path
 import datasets
 import numpy as np
 import torch
-import torch.distributed
 from PIL import Image
 from safetensors.torch import save_file
 from transformers import PreTrainedModel, TrainingArguments, set_seed
@@ -22,7 +21,7 @@ from hf_transfer.data.decode_once import EACH_VISIT, TrainingInput
 from hf_transfer.data.image_dataset import ImageClassificationDataset
 from hf_transfer.data.mixing import collate_images
 from hf_transfer.data.transforms import POLICIES, build_eval_transform, build_train_transform
-from hf_transfer.training import process_group
+from hf_transfer.training.process_group import end_processes
 from hf_transfer.training.trainer import TransferTrainer
 from tests.models.families import FAMILIES, classes_of, tiny_image_processor
 
@@ -127,27 +126,14 @@ def trained_weights(model_type: str, output_dir: Path, batch: int, accumulation:
     return {f"{model_type}/{name}": tensor.clone().contiguous() for name, tensor in model.state_dict().items()}
 
 
-def end_processes() -> None:
-    """Ends the process group as a run does, and with it the process: the last thing that one does.
-
-    Without the interpreter's own end: on 2026-11-28 (torch 2.14.1) two of some five runs of all tests saw a process
-    aborted with "terminate called without an active exception", after its work was done as far as could be told.
-    """
-    if torch.distributed.is_initialized():
-        process_group.end_processes()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
-
-
 def main(out: str, batch: str, accumulation: str, *families: str) -> None:
     weights: dict[str, torch.Tensor] = {}
     for family in families:
         weights |= trained_weights(family, Path(out).parent / "run", int(batch), int(accumulation))
     if os.environ.get("RANK", "0") == "0":
         save_file(weights, out)
-    end_processes()
 
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
+    end_processes()

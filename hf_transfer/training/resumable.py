@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
-from transformers import Trainer, TrainerState
+from transformers import TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
@@ -26,10 +26,11 @@ from hf_transfer.training.checkpoints import (
     write_identity,
 )
 from hf_transfer.training.compiling import CompileTrial
+from hf_transfer.training.kept_epoch import KeepingTrainer
 from hf_transfer.training.preemption import shield_workers
 
 
-class ResumableTrainer(Trainer):
+class ResumableTrainer(KeepingTrainer):
     """Seals its checkpoints and continues from them; `run_identity` and `choices` are kept in each."""
 
     run_identity: Mapping[str, Any]

@@ -1,0 +1,65 @@
+"""Which evaluation's weights are kept: the best ones', or the last ones' that chance alone could tell from them.
+
+Of a head on frozen features the later epochs are the better ones, since its learning rate comes down; the epoch with
+the highest accuracy on a few hundred validation pictures is mostly a lucky one (`benchmarks/results/best_epoch.md`).
+So the last one within a standard error of the highest is kept, the one-standard-error rule (Hastie, Tibshirani and
+Friedman, The Elements of Statistical Learning, 2nd edition, section 7.10). Early stopping waits for the highest as
+always. Does not know how checkpoints are written and reloaded.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from transformers import Trainer, TrainingArguments
+
+from hf_transfer.config import FinetuneConfig
+from hf_transfer.training.arguments import OUR_DEFAULTS
+
+LAST_GOOD = "of a frozen network's head later epochs are better; the highest is mostly a lucky one"
+
+
+def keeps_last_good(config: FinetuneConfig, args: TrainingArguments) -> bool:
+    """Tells whether a run keeps the last good epoch: where only a head learns, unless the user named a metric."""
+    named = "metric_for_best_model" in config.training
+    return config.strategy == "feature-extraction" and not named and args.load_best_model_at_end
+
+
+def standard_error(accuracy: float, num_images: int) -> float:
+    """Returns the standard error of an accuracy that was measured on so many pictures."""
+    return math.sqrt(accuracy * (1 - accuracy) / num_images)
+
+
+def kept_metric(history: Sequence[dict[str, float]], step: int | None, metric: str | None) -> float | None:
+    """Returns what the validation metric was at the step that is kept.
+
+    Args:
+        history (`Sequence[dict]`):
+            A row for each evaluation.
+        step (`int`, *optional*):
+            The step.
+        metric (`str`, *optional*):
+            Its name, with or without `eval_`.
+    """
+    key = f"eval_{(metric or 'loss').removeprefix('eval_')}"
+    return next((float(row[key]) for row in history if row["step"] == step and key in row), None)
+
+
+class KeepingTrainer(Trainer):
+    """Keeps the best checkpoint, as Trainer does, or the last good one."""
+
+    keeps_last_good = False
+    """Whether the last evaluation counts whose accuracy is within a standard error of the highest."""
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        is_best = super()._determine_best_metric(metrics, trial)
+        if is_best or not self.keeps_last_good:
+            return is_best
+        highest = self.state.best_metric
+        validation: Any = self.eval_dataset
+        name = OUR_DEFAULTS["metric_for_best_model"].value
+        is_good = metrics[f"eval_{name}"] >= highest - standard_error(highest, len(validation))
+        if is_good:
+            # The highest stays what later evaluations are held against; the checkpoint is that of this step.
+            self.state.best_global_step = self.state.global_step
+        return is_good

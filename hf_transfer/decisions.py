@@ -20,6 +20,7 @@ from hf_transfer.report import Decision
 from hf_transfer.training.arguments import OUR_DEFAULTS, STRATEGY_DEFAULTS
 from hf_transfer.training.compiling import compiled_by_accelerate
 from hf_transfer.training.head_decay import REASON, follows_memory
+from hf_transfer.training.kept_epoch import LAST_GOOD, keeps_last_good
 from hf_transfer.training.layer_decay import plan_layer_decay
 from hf_transfer.training.memory import estimate_memory, free_memory, shown
 from hf_transfer.training.rates import YOURS, LearningRates
@@ -217,6 +218,8 @@ def _schedule(args: TrainingArguments) -> str:
 def _selection(config: FinetuneConfig, args: TrainingArguments) -> tuple[str, str]:
     if not args.load_best_model_at_end:
         return "the last", YOURS
+    if keeps_last_good(config, args):
+        return f"the last within chance of the best validation {args.metric_for_best_model}", LAST_GOOD
     return f"by validation {args.metric_for_best_model}", _reason("load_best_model_at_end", config)
 
 

@@ -125,6 +125,7 @@ def _write_tables_and_figures(report: RunReport, test: "Evaluation", folder: Pat
         folder / OUTPUTS["curves"],
         metric=(arguments["metric_for_best_model"] or "accuracy").removeprefix("eval_"),
         greater_is_better=arguments["greater_is_better"] is not False,
+        kept_step=report.training["best_step"],
     )
     plot_confusion_matrix(test, folder / OUTPUTS["confusions"])
     plot_calibration(test, folder / OUTPUTS["calibration"])

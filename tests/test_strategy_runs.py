@@ -53,6 +53,17 @@ def test_partial_leaves_the_rest_as_it_came(tmp_path: Path):
     assert any(".layer.1." in name or "layers.1." in name for name in changed)
 
 
+def test_feature_extraction_keeps_the_last_good_epoch_and_says_so(tmp_path: Path, capsys):
+    folder = run(tmp_path, "--strategy", "feature-extraction", "--num_train_epochs", "4")
+    assert "the last within chance of the best validation accuracy" in capsys.readouterr().out
+    report = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    training, history = report["training"], report["history"]
+    kept = next(row for row in history if row["step"] == training["best_step"])
+    assert training["best_metric"] == kept["eval_accuracy"]
+    assert training["highest_metric"] == max(row["eval_accuracy"] for row in history)
+    assert report["evaluation"]["validation"]["metrics"]["accuracy"] == pytest.approx(training["best_metric"])
+
+
 def test_tokens_that_nobody_reads_make_no_difference(tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch):
     folders = {}
     for attached in (True, False):

@@ -47,24 +47,31 @@ def write_history_csv(history: History, path: str | Path) -> None:
 
 
 def plot_curves(
-    history: History, path: str | Path, *, metric: str = "accuracy", greater_is_better: bool = True
+    history: History,
+    path: str | Path,
+    *,
+    metric: str = "accuracy",
+    greater_is_better: bool = True,
+    kept_step: int | None = None,
 ) -> None:
     """Writes the picture that [`draw_curves`] makes.
 
     Args:
-        history, metric, greater_is_better:
+        history, metric, greater_is_better, kept_step:
             As in [`draw_curves`].
         path (`str` or `Path`):
             The picture; its suffix says of which kind.
     """
-    figure = draw_curves(history, metric=metric, greater_is_better=greater_is_better)
+    figure = draw_curves(history, metric=metric, greater_is_better=greater_is_better, kept_step=kept_step)
     write_atomically(Path(path), lambda temporary: figure.savefig(temporary, dpi=120))
 
 
-def draw_curves(history: History, *, metric: str = "accuracy", greater_is_better: bool = True) -> Figure:
+def draw_curves(
+    history: History, *, metric: str = "accuracy", greater_is_better: bool = True, kept_step: int | None = None
+) -> Figure:
     """Draws losses, validation metrics, and the learning rate of every layer group, where there is more than one.
 
-    The best evaluation is marked in the first two.
+    The evaluation whose weights are kept is marked in the first two, the best where nobody says which one it is.
 
     Args:
         history (`Sequence[Mapping[str, float]]`):
@@ -73,6 +80,8 @@ def draw_curves(history: History, *, metric: str = "accuracy", greater_is_better
             Which metric tells the best evaluation, with or without `eval_`; the validation loss where no row has it.
         greater_is_better (`bool`, *optional*, defaults to `True`):
             Whether a higher value of that metric is better.
+        kept_step (`int`, *optional*):
+            The step whose weights are kept.
 
     Returns:
         `Figure`: with two axes, or three.
@@ -80,10 +89,12 @@ def draw_curves(history: History, *, metric: str = "accuracy", greater_is_better
     rates = _rate_names(history)
     figure = Figure(figsize=(15 if rates else 10, 4), layout="constrained")
     losses, metrics, *more = figure.subplots(1, 3 if rates else 2)
-    best = best_row(history, metric, greater_is_better)
-    _plot(losses, history, {"train_loss": "training", "eval_loss": "validation"}, best)
+    kept = next((row for row in history if kept_step is not None and row.get("step") == kept_step), None)
+    best = kept or best_row(history, metric, greater_is_better)
+    marked = None if best is None else (best["epoch"], "best" if kept is None else "kept")
+    _plot(losses, history, {"train_loss": "training", "eval_loss": "validation"}, marked)
     losses.set(title="Loss", xlabel="epoch", ylabel="cross-entropy")
-    _plot(metrics, history, _metric_names(history), best)
+    _plot(metrics, history, _metric_names(history), marked)
     metrics.set(title="Validation", xlabel="epoch")
     for axes in more:
         _plot_rates(axes, history, rates)
@@ -132,7 +143,7 @@ def _plot_rates(axes: Axes, history: History, names: Mapping[str, str]) -> None:
     axes.legend(facecolor="white", edgecolor="none", framealpha=0.85)
 
 
-def _plot(axes: Axes, history: History, names: Mapping[str, str], best: Mapping[str, float] | None) -> None:
+def _plot(axes: Axes, history: History, names: Mapping[str, str], marked: tuple[float, str] | None) -> None:
     drawn = 0
     for index, (key, name) in enumerate(names.items()):
         rows = [row for row in history if key in row]
@@ -154,7 +165,7 @@ def _plot(axes: Axes, history: History, names: Mapping[str, str], best: Mapping[
     if not drawn:
         axes.text(0.5, 0.5, "nothing was measured", ha="center", va="center", transform=axes.transAxes, color=_BEST)
         return
-    if best is not None:
-        label = f"best (epoch {best['epoch']:g})"
-        axes.axvline(best["epoch"], color=_BEST, linestyle="--", linewidth=1.2, label=label, zorder=0)
+    if marked is not None:
+        epoch, word = marked
+        axes.axvline(epoch, color=_BEST, linestyle="--", linewidth=1.2, label=f"{word} (epoch {epoch:g})", zorder=0)
     axes.legend(facecolor="white", edgecolor="none", framealpha=0.85)

@@ -113,12 +113,20 @@ def _training_words(report: Mapping[str, Any]) -> str:
         words += ", stopped early"
     if training.get("best_step") is not None:
         metric = (report["training_arguments"].get("metric_for_best_model") or "loss").removeprefix("eval_")
-        best = training["best_metric"]
-        words += f"; kept is step {training['best_step']}, the best by validation {metric}"
-        words += f" ({best:.4f})" if best is not None else ""
+        words += f"; kept is step {training['best_step']}, {_choice_words(training, metric)}"
     if training.get("wise_ft_alpha") is not None:
         words += f"; mixed with the pretrained weights afterwards ({training['wise_ft_alpha']:g} fine-tuned)"
     return f"{words}. Every evaluation is in {report['outputs']['history']}."
+
+
+def _choice_words(training: Mapping[str, Any], metric: str) -> str:
+    """Says why the step was chosen whose weights are kept."""
+    kept, highest = training["best_metric"], training.get("highest_metric")
+    if kept is None:
+        return f"the best by validation {metric}"
+    if highest is None or highest == kept:
+        return f"the best by validation {metric} ({kept:.4f})"
+    return f"the last whose validation {metric} ({kept:.4f}) is within a standard error of the highest ({highest:.4f})"
 
 
 def _measured_limits(report: Mapping[str, Any], test: Mapping[str, Any] | None) -> list[str]:

@@ -55,7 +55,7 @@ class KeepingTrainer(Trainer):
         is_best = super()._determine_best_metric(metrics, trial)
         if is_best or not self.keeps_last_good:
             return is_best
-        highest = self.state.best_metric
+        highest: Any = self.state.best_metric
         validation: Any = self.eval_dataset
         name = OUR_DEFAULTS["metric_for_best_model"].value
         is_good = metrics[f"eval_{name}"] >= highest - standard_error(highest, len(validation))

@@ -15,6 +15,7 @@ from hf_transfer.data.transforms import AugmentationSettings
 from hf_transfer.models.checkpoint import Checkpoint
 from hf_transfer.models.layer_groups import LayerGroup, layer_groups
 from hf_transfer.models.two_groups import backbone_and_head
+from hf_transfer.training.kept_epoch import keeps_last_good
 from hf_transfer.training.layer_decay import plan_layer_decay
 from hf_transfer.training.rates import LearningRates
 from hf_transfer.training.resume_record import trajectory_settings
@@ -45,6 +46,7 @@ def run_identity(
         "augmentation": dataclasses.asdict(augmentation),
         VARIED_ON: pictures.varied.place,
         "learning rates": [rates.backbone, rates.head],
+        "kept epoch": "the last good one" if keeps_last_good(config, args) else "the best",
     }
 
 

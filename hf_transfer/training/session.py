@@ -39,6 +39,7 @@ from hf_transfer.training.checkpoints import (
 from hf_transfer.training.compiling import Compilation, attach_compile_trial
 from hf_transfer.training.forgetting import ForgettingCallback, remedies
 from hf_transfer.training.history import epoch_history
+from hf_transfer.training.kept_epoch import keeps_last_good, kept_metric
 from hf_transfer.training.l2sp import L2SPCallback
 from hf_transfer.training.layer_decay import plan_layer_decay
 from hf_transfer.training.layer_rates import parameter_rates
@@ -68,10 +69,13 @@ class TrainingOutcome:
     epochs: float
     best_step: int | None
     best_metric: float | None
+    """What validation gave at that step."""
     stopped_early: bool
     resumed_from: str | None
     data_wait_share: float | None
     """Share of the time of steps that went by in waiting for pictures; of this start's steps, if it was resumed."""
+    highest_metric: float | None = None
+    """What the best evaluation gave, where the last that is within chance of it is kept."""
     wise_ft_alpha: float | None = None
     """The share of the fine-tuned weights in the mixture, where one was asked for."""
     solved_head: dict[str, float] | None = None
@@ -126,6 +130,7 @@ def build_trainer(
         vary=pictures.vary,
         run_identity=run_identity(config, data, checkpoint, args, rates, augmentation, pictures),
     )
+    trainer.keeps_last_good = keeps_last_good(config, args)
     attach_read_token(trainer, pictures.validation)
     attach_cache(trainer, config, data, checkpoint, augmentation)
     attach_compile_trial(trainer, config)
@@ -175,12 +180,15 @@ def train(trainer: TransferTrainer, args: TrainingArguments, find_batch_size: bo
             trainer.only_read.release()
     preemption.check()
     state = trainer.state
+    history = tuple(epoch_history(state.log_history))
+    best = None if state.best_metric is None else float(state.best_metric)
     return TrainingOutcome(
-        history=tuple(epoch_history(state.log_history)),
+        history=history,
         steps=state.global_step,
         epochs=float(state.epoch or 0.0),
         best_step=state.best_global_step,
-        best_metric=None if state.best_metric is None else float(state.best_metric),
+        best_metric=kept_metric(history, state.best_global_step, args.metric_for_best_model),
+        highest_metric=best if trainer.keeps_last_good else None,
         stopped_early=state.global_step < state.max_steps and not (trainer.solved_head and trainer.solved_head.is_all),
         resumed_from=None if resume is None else str(resume),
         solved_head=solved_facts(state.log_history),

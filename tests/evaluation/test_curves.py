@@ -43,6 +43,13 @@ def test_history_csv_without_evaluations_is_a_header(tmp_path: Path):
     assert (tmp_path / "history.csv").read_text() == "epoch,step\n"
 
 
+def test_the_step_that_is_kept_is_marked_not_the_best():
+    for axes in draw_curves(HISTORY, kept_step=30).axes:
+        assert "kept (epoch 3)" in lines(axes)
+    for axes in draw_curves(HISTORY).axes:
+        assert "best (epoch 2)" in lines(axes)
+
+
 def test_losses_are_left_and_metrics_right():
     losses, metrics = draw_curves(HISTORY).axes
     assert lines(losses)["training"] == [(1.0, 1.2), (2.0, 0.8)]

@@ -35,6 +35,14 @@ def test_all_sections_are_there_in_their_order(report: dict[str, Any]):
     assert headings(render_card(report)) == list(HEADINGS[2])
 
 
+def test_a_late_step_that_is_kept_is_not_called_the_best(report: dict[str, Any]):
+    report["training"] |= {"best_metric": 0.8724, "highest_metric": 0.8798}
+    card = render_card(report)
+    assert "the last whose validation accuracy (0.8724) is within a standard error of the highest (0.8798)" in card
+    report["training"]["highest_metric"] = 0.8724
+    assert "the best by validation accuracy (0.8724)" in render_card(report)
+
+
 def test_metadata(report: dict[str, Any]):
     found = metadata(render_card(report))
     assert found["license"] == "apache-2.0"

@@ -20,8 +20,8 @@ LAST_GOOD = "of a frozen network's head later epochs are better; the highest is 
 
 
 def keeps_last_good(config: FinetuneConfig, args: TrainingArguments) -> bool:
-    """Tells whether a run keeps the last good epoch: where only a head learns, unless the user named a metric."""
-    named = "metric_for_best_model" in config.training
+    """Tells whether a run keeps the last good epoch: where only a head learns, unless the user says what is best."""
+    named = {"metric_for_best_model", "greater_is_better"} & config.training.keys()
     return config.strategy == "feature-extraction" and not named and args.load_best_model_at_end
 
 

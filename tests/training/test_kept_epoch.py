@@ -90,6 +90,7 @@ def test_a_resumed_run_keeps_the_same(tmp_path: Path):
         ("feature-extraction", {}, True),
         ("feature-extraction", {"metric_for_best_model": "accuracy"}, False),
         ("feature-extraction", {"metric_for_best_model": "loss"}, False),
+        ("feature-extraction", {"greater_is_better": False}, False),
         ("partial", {}, False),
         ("full", {}, False),
     ],

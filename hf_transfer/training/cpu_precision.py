@@ -21,7 +21,8 @@ def bfloat16_is_faster() -> bool:
     """Tells whether training under bfloat16 autocast is worth it on this machine's processor.
 
     AMX is made for products of bfloat16. AVX512_BF16 alone tells nothing: a processor may have its instructions and
-    train slower with them (`benchmarks/results/step.md`), so that a product is timed. Others emulate bfloat16.
+    train slower with them (an Intel Xeon did, `benchmarks/results/step.md` at commit 029496c), so that a product is
+    timed. Others emulate bfloat16.
 
     `torch.cpu.get_capabilities` would tell the flags in public, but is newer than the oldest torch that we work with.
     """

@@ -15,11 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from cross_validation import EPOCHS, FOLDS, RUNS, SEEDS, FrozenPictures, frozen_pictures, write_table
+from cross_validation import EPOCHS, FOLDS, RUNS, SEEDS, FrozenPictures, Score, frozen_pictures, score_of, write_table
 from frozen_features import features, logits_by_epoch
 from frozen_head import load, usual_transforms
 from pipeline_runs import made_here, make_planned
-from torch.nn.functional import cross_entropy
 
 from hf_transfer.training.head_decay import MEMORY, decay_of
 from hf_transfer.training.kept_epoch import standard_error
@@ -28,20 +27,12 @@ RECORDS = Path(__file__).parent / "results" / "best_epoch.jsonl"
 TABLE = RECORDS.with_suffix(".md")
 BY_ACCURACY, BY_LOSS, LAST_GOOD, LAST = WAYS = ("highest accuracy", "lowest loss", "last good", "last")
 
-Score = tuple[float, float]
-"""Accuracy and loss."""
-
 
 def validation_features(checkpoint_name: str, dataset: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns what the head sees of the validation pictures, and their labels."""
     checkpoint, data = load(Path(os.environ["HF_TRANSFER_ASSETS"]), checkpoint_name, dataset)
     unvaried, _ = usual_transforms(checkpoint, data)
     return features(checkpoint, data.validation, unvaried, None, 0), torch.tensor(data.validation["label"])
-
-
-def score(logits: torch.Tensor, labels: torch.Tensor) -> Score:
-    """Returns accuracy and loss."""
-    return float((logits.argmax(1) == labels).float().mean()), float(cross_entropy(logits, labels))
 
 
 def kept(validation: Sequence[Score], num_images: int) -> dict[str, int]:
@@ -67,7 +58,7 @@ def scores_of_one(
     decay = decay_of(MEMORY, pictures.rate, pictures.steps_per_epoch)
     seen = torch.cat([shown, pictures.still[rest]])
     history = [
-        (score(logits[: len(shown)], answers), score(logits[len(shown) :], pictures.labels[rest]))
+        (score_of(logits[: len(shown)], answers), score_of(logits[len(shown) :], pictures.labels[rest]))
         for logits in logits_by_epoch(views, pictures.labels[train], seen, seed, pictures.rate, epochs, decay)
     ]
     chosen = kept([on_validation for on_validation, _ in history], len(answers))

@@ -1,10 +1,10 @@
 """Heads on frozen features, judged on training pictures that were held out: what defaults are chosen by.
 
-Shared by `benchmarks/head_decay.py` and `benchmarks/first_view.py`. The views of each training picture go through the
-frozen network once. Heads are trained as the pipeline does, on four fifths of the pictures, and judged on the last
-fifth, not varied, after the last epoch: choosing the best one, as the pipeline does on validation data, would add more
-noise than the settings differ by. Five folds and several seeds; neither the validation nor the test split is looked
-at.
+Shared by `benchmarks/head_decay.py`, `benchmarks/first_view.py` and `benchmarks/best_epoch.py`. The views of each
+training picture go through the frozen network once. Heads are trained as the pipeline does, on four fifths of the
+pictures, and judged on the last fifth, not varied; here after the last epoch: choosing the best one, as the pipeline
+does on validation data, would add more noise than the settings differ by. Five folds and several seeds; neither the
+validation nor the test split is looked at.
 """
 
 import os
@@ -32,8 +32,10 @@ RUNS = (
 )
 EPOCHS, FOLDS, SEEDS = (6, 20), 5, 3
 
-Scores = list[tuple[float, float]]
-"""Accuracy and loss of each fold and seed."""
+Score = tuple[float, float]
+"""Accuracy and loss."""
+Scores = list[Score]
+"""Of each fold and seed."""
 
 
 @dataclass(frozen=True)
@@ -56,16 +58,18 @@ class FrozenPictures:
             self._judged(views, fold, seed, epochs, weight_decay) for fold in range(FOLDS) for seed in range(SEEDS)
         ]
 
-    def _judged(
-        self, views: list[torch.Tensor], fold: int, seed: int, epochs: int, weight_decay: float
-    ) -> tuple[float, float]:
+    def _judged(self, views: list[torch.Tensor], fold: int, seed: int, epochs: int, weight_decay: float) -> Score:
         train, rest = self.folds[fold]
         shown = [view[train] for view in views]
         *_, logits = logits_by_epoch(
             shown, self.labels[train], self.still[rest], seed, self.rate, epochs, weight_decay
         )
-        right = (logits.argmax(1) == self.labels[rest]).float().mean()
-        return float(right), float(cross_entropy(logits, self.labels[rest]))
+        return score_of(logits, self.labels[rest])
+
+
+def score_of(logits: torch.Tensor, labels: torch.Tensor) -> Score:
+    """Returns accuracy and loss."""
+    return float((logits.argmax(1) == labels).float().mean()), float(cross_entropy(logits, labels))
 
 
 def frozen_pictures(checkpoint_name: str, dataset: str, num_views: int) -> FrozenPictures:

@@ -21,7 +21,7 @@ others; accuracy is of whole runs alone, with their number. Weights are those of
 keeps the best on validation data as it does by default. Settings of each peer are described in its script,
 `benchmarks/peer_*.py`; fastai and timm leave out a last batch that is not full, and fastai's frozen bodies let their
 normalisation layers learn, unless they are called wholly frozen. Ratios are of the rounds that both ran. Where a row
-names several codes, some contenders ran again with a later one: in turns among themselves, not with the others.
+names several codes, some contenders ran again with a later one, not in turns with all the others.
 """
 
 

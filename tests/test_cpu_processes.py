@@ -1,7 +1,6 @@
 """`accelerate launch --cpu --num_processes 2` trains with two processes."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +11,8 @@ from safetensors.torch import load_file
 
 from hf_transfer.cpu_processes import processes_asked_for
 from tests.ports import unused_port
+from tests.processes import ROOT, run_at_root
 from tests.tiny_project import tiny_project
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.parametrize(
@@ -35,15 +33,7 @@ def test_the_number_of_processes_is_read_from_the_launcher(words: list[str], cou
 def launch(*words: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
     command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    return subprocess.run(
-        [*command, "--main_process_port", str(unused_port()), *words],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        timeout=280,
-        check=False,
-    )
+    return run_at_root([*command, "--main_process_port", str(unused_port()), *words])
 
 
 def test_upstream_still_starts_one_process(tmp_path: Path):

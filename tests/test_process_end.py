@@ -1,17 +1,14 @@
 """A process of several leaves no thread of its group behind: it could abort the process while the interpreter ends."""
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.processes import run_at_root
 from tests.tiny_project import tiny_project
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="names of threads are read from /proc")
@@ -19,15 +16,7 @@ def test_no_thread_of_the_group_outlives_a_run(tmp_path: Path):
     torch.manual_seed(0)
     tiny_project(tmp_path)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    result = subprocess.run(
-        [*command, "-m", "tests.ended_run", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        timeout=280,
-        check=False,
-    )
+    result = run_at_root([*command, "-m", "tests.ended_run", str(tmp_path)])
     assert result.returncode == 0, result.stderr[-3000:]
     for rank in range(2):
         threads = json.loads((tmp_path / f"threads-{rank}.json").read_text(encoding="utf-8"))

@@ -64,6 +64,16 @@ def test_feature_extraction_keeps_the_last_good_epoch_and_says_so(tmp_path: Path
     assert report["evaluation"]["validation"]["metrics"]["accuracy"] == pytest.approx(training["best_metric"])
 
 
+def test_where_the_last_weights_are_kept_no_other_step_is_said_to_be(tmp_path: Path):
+    folder = run(tmp_path, "--strategy", "full", "--num_train_epochs", "3", "--load_best_model_at_end", "false")
+    report = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    assert report["training"]["best_step"] is None
+    assert report["evaluation"]["validation"]["metrics"]["accuracy"] == pytest.approx(
+        report["history"][-1]["eval_accuracy"]
+    )
+    assert "kept is step" not in (folder / "README.md").read_text(encoding="utf-8")
+
+
 def test_tokens_that_nobody_reads_make_no_difference(tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch):
     folders = {}
     for attached in (True, False):

@@ -14,7 +14,7 @@ from typing import Any
 from transformers import Trainer, TrainingArguments
 
 from hf_transfer.config import FinetuneConfig
-from hf_transfer.training.arguments import OUR_DEFAULTS
+from hf_transfer.training.strategies import judged_evaluations
 
 LAST_GOOD = "of a frozen network's head later epochs are better; the highest is mostly a lucky one"
 
@@ -41,8 +41,8 @@ def kept_metric(history: Sequence[dict[str, float]], step: int | None, metric: s
         metric (`str`, *optional*):
             Its name, with or without `eval_`.
     """
-    key = f"eval_{(metric or 'loss').removeprefix('eval_')}"
-    return next((float(row[key]) for row in history if row["step"] == step and key in row), None)
+    as_measured = judged_evaluations(history, metric, greater_is_better=True)
+    return None if step is None else dict(as_measured).get(step)
 
 
 class KeepingTrainer(Trainer):
@@ -55,10 +55,11 @@ class KeepingTrainer(Trainer):
         is_best = super()._determine_best_metric(metrics, trial)
         if is_best or not self.keeps_last_good:
             return is_best
+        name: Any = self.args.metric_for_best_model
         highest: Any = self.state.best_metric
         validation: Any = self.eval_dataset
-        name = OUR_DEFAULTS["metric_for_best_model"].value
-        is_good = metrics[f"eval_{name}"] >= highest - standard_error(highest, len(validation))
+        accuracy = metrics[f"eval_{name.removeprefix('eval_')}"]
+        is_good = accuracy >= highest - standard_error(highest, len(validation))
         if is_good:
             # The highest stays what later evaluations are held against; the checkpoint is that of this step.
             self.state.best_global_step = self.state.global_step

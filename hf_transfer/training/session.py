@@ -68,6 +68,7 @@ class TrainingOutcome:
     steps: int
     epochs: float
     best_step: int | None
+    """The step whose weights are kept; `None` where the last ones are, as they are."""
     best_metric: float | None
     """What validation gave at that step."""
     stopped_early: bool
@@ -182,12 +183,13 @@ def train(trainer: TransferTrainer, args: TrainingArguments, find_batch_size: bo
     state = trainer.state
     history = tuple(epoch_history(state.log_history))
     best = None if state.best_metric is None else float(state.best_metric)
+    kept_step = state.best_global_step if args.load_best_model_at_end else None
     return TrainingOutcome(
         history=history,
         steps=state.global_step,
         epochs=float(state.epoch or 0.0),
-        best_step=state.best_global_step,
-        best_metric=kept_metric(history, state.best_global_step, args.metric_for_best_model),
+        best_step=kept_step,
+        best_metric=kept_metric(history, kept_step, args.metric_for_best_model),
         highest_metric=best if trainer.keeps_last_good else None,
         stopped_early=state.global_step < state.max_steps and not (trainer.solved_head and trainer.solved_head.is_all),
         resumed_from=None if resume is None else str(resume),

@@ -17,6 +17,8 @@ from torch.utils.data import Dataset
 
 SPLITS = ("train", "validation", "test")
 PICTURES, LIST = "pictures", "files.csv"
+SCRATCH = Path(tempfile.gettempdir()) / "hf_transfer_peers"
+"""Where pictures, caches and runs go, unless the user says otherwise."""
 
 
 @dataclass(frozen=True)

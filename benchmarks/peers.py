@@ -15,7 +15,6 @@ import json
 import os
 import shutil
 import subprocess
-import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import peer_plan as plan
-from peer_files import Files, read_files, shared_files
+from peer_files import SCRATCH, Files, read_files, shared_files
 from peer_table import table
 from pipeline_runs import ROOT, add_record, code_version, read_records
 
@@ -169,8 +168,7 @@ def read_arguments() -> Any:
     parser.add_argument("--epochs", type=int, help="for a smoke test: epochs of every run")
     parser.add_argument("--max_images", type=int, help="for a smoke test: pictures of each split")
     parser.add_argument("--table_only", action="store_true", help="write the table and run nothing")
-    default = Path(tempfile.gettempdir()) / "hf_transfer_peers"
-    parser.add_argument("--scratch", type=Path, default=default, help="folder for pictures, caches and runs")
+    parser.add_argument("--scratch", type=Path, default=SCRATCH, help="folder for pictures, caches and runs")
     return parser.parse_args()
 
 

@@ -1,0 +1,127 @@
+"""Accuracy of ours and of Trainer on every picture of a data set: whole runs on five folds.
+
+Usage:
+    HF_TRANSFER_ASSETS=path/to/assets python benchmarks/peer_folds.py
+
+`benchmarks/peers.py` judges on a test split of a few hundred pictures, always the same, of which one is 0.3 points.
+Here the splits are put together and dealt out anew in five folds: each is the test split once, and a fifth of the rest
+is for validation. Commands are those of `peers.py`, for the contender of feature extraction that comes closest to ours
+there. Nothing is chosen by the results. Writes `benchmarks/results/peer_folds.md`, and `peer_folds.jsonl`; runs that
+are in it are not repeated.
+"""
+
+import csv
+import os
+import shutil
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+import peer_plan as plan
+from peer_files import LIST, PICTURES, SCRATCH, SPLITS, Files, read_files, shared_files
+from peer_results import WITHIN, accuracies, of, spread
+from peer_table import shown
+from peers import run_contender
+from pipeline_runs import lab_note, make_planned
+from sklearn.model_selection import StratifiedKFold
+
+RECORDS = Path(__file__).parent / "results" / "peer_folds.jsonl"
+TABLE = RECORDS.with_suffix(".md")
+FOLDS = 5
+ROWS = (
+    plan.Row(plan.EXTRACTION, "vit_tiny_patch16_224", "clothing10"),
+    plan.Row(plan.EXTRACTION, "mobilenet_v1_0.5_160", "clothing10"),
+)
+CONTENDERS = {
+    contender.name: contender
+    for contender in plan.CONTENDERS[plan.EXTRACTION]
+    if contender.name in (plan.OURS_COLD, plan.TRAINER_SENSIBLE)
+}
+PLANNED = tuple((row.name, fold, name) for row in ROWS for fold in range(FOLDS) for name in CONTENDERS)
+
+
+def dealt_out(files: Files, fold: int) -> dict[str, list[tuple[Path, int]]]:
+    """Returns the pictures of each split, and their labels, where a fold is the test split."""
+    rows = [row for split in SPLITS for row in files.rows[split]]
+
+    def halves(chosen: Sequence[tuple[Path, int]], number: int) -> tuple[list, list]:
+        """Returns one of five parts, each of them with its share of every class, and the rest."""
+        labels = [label for _, label in chosen]
+        rest, part = list(StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(labels, labels))[number]
+        return [chosen[index] for index in part], [chosen[index] for index in rest]
+
+    test, others = halves(rows, fold)
+    validation, train = halves(others, 0)
+    return {"train": train, "validation": validation, "test": test}
+
+
+def fold_folder(data: Path, fold: int) -> Path:
+    """Writes the splits of a fold as `peer_files` does, and returns their folder."""
+    files, folder = read_files(data), data.with_name(f"{data.name}-fold-{fold}")
+    hashes = {line[1]: line[3] for line in csv.reader((data / LIST).read_text(encoding="utf-8").splitlines())}
+    shutil.rmtree(folder, ignore_errors=True)
+    lines = []
+    for split, rows in dealt_out(files, fold).items():
+        for path, number in rows:
+            label, before = files.label_names[number], path.relative_to(files.folder)
+            # Names count up within each of the former splits.
+            name = Path(split) / label / f"{before.parts[0]}-{path.name}"
+            (folder / PICTURES / name).parent.mkdir(parents=True, exist_ok=True)
+            os.link(path, folder / PICTURES / name)
+            lines.append((split, name.as_posix(), label, hashes[before.as_posix()]))
+    with (folder / LIST).open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(sorted(lines))
+    return folder
+
+
+def measured(row_name: str, fold: int, contender: str) -> dict:
+    """Returns the record of one run."""
+    row = next(row for row in ROWS if row.name == row_name)
+    assets = Path(os.environ["HF_TRANSFER_ASSETS"])
+    data = shared_files(assets / "datasets" / f"{row.dataset}.tar", SCRATCH)
+    epochs = plan.EPOCHS[row.task]
+    return run_contender(
+        plan.Run(row, CONTENDERS[contender], fold, epochs, epochs), assets, fold_folder(data, fold), SCRATCH
+    )
+
+
+def write_table(records: Sequence[dict]) -> None:
+    """Writes what all finished runs gave."""
+    lines = ["# Ours and Trainer on every picture: five folds", ""]
+    lines += ["Whole runs of `feature-extraction`, 20 epochs, by the commands of `benchmarks/peers.py`; the splits of"]
+    lines += ["the data set are put together, and each fold is the test split once. Mean test accuracy and standard"]
+    lines += ["deviation over folds, differences fold by fold, seconds as there. Command:"]
+    lines += ["`HF_TRANSFER_ASSETS=path/to/assets python benchmarks/peer_folds.py`.", ""]
+    lines += [f"| row | folds | ours | {plan.TRAINER_SENSIBLE} | difference | standard error | at least -{WITHIN:g} |"]
+    lines += ["|---|---|---|---|---|---|---|"]
+    lines += [_row(row.name, records) for row in ROWS if of(records, row.name, plan.TRAINER_SENSIBLE)]
+    lines += ["", "| row | contender | seconds | test accuracies | test pictures |", "|---|---|---|---|---|"]
+    lines += [_runs(row.name, name, records) for row in ROWS for name in CONTENDERS if of(records, row.name, name)]
+    lines += ["", f"{len(records)} of {len(PLANNED)} planned runs are in the table. {lab_note(records)}"]
+    TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _row(row: str, records: Sequence[dict]) -> str:
+    ours, theirs = (accuracies(records, row, name) for name in (plan.OURS_COLD, plan.TRAINER_SENSIBLE))
+    differences = [one - other for one, other in zip(ours, theirs, strict=False)]
+    mean = statistics.mean(differences)
+    whole = len(differences) == FOLDS
+    error = f"{statistics.stdev(differences) / FOLDS**0.5:.4f}" if whole else ""
+    holds = ("yes" if mean >= -WITHIN else "**no**") if whole else "too few folds"
+    means = " | ".join(f"{statistics.mean(values):.4f}" for values in (ours, theirs))
+    return f"| {row} | {len(differences)} | {means} | {mean:+.4f} | {error} | {holds} |"
+
+
+def _runs(row: str, contender: str, records: Sequence[dict]) -> str:
+    runs = of(records, row, contender)
+    each = ", ".join(f"{record['accuracy']:.4f}" for record in runs)
+    pictures = sum(record["images"]["test"] for record in runs)
+    return f"| {row} | {contender} | {shown(spread([r['seconds'] for r in runs]))} | {each} | {pictures} |"
+
+
+def main() -> None:
+    make_planned(__doc__ or "", RECORDS, ("row", "fold", "contender"), PLANNED, measured, write_table)
+
+
+if __name__ == "__main__":
+    main()

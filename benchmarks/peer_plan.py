@@ -68,6 +68,8 @@ def last_quarter(checkpoint: str) -> tuple[str, ...]:
 
 
 OURS_COLD, OURS_WARM, INFERENCE = "ours, cold", "ours, warm", "bare inference"
+OURS_PARTIAL = "ours, partial"
+"""Beside `feature-extraction`, since a frozen body of fastai's lets its normalisation layers learn."""
 OURS, BARE_LOOP = "ours", "bare loop"
 TRAINER_DEFAULTS, TRAINER_SENSIBLE = "Trainer, its defaults", "Trainer, sensible"
 FASTAI_DEFAULTS, FASTAI_SENSIBLE = "fastai, its defaults", "fastai, sensible"
@@ -95,6 +97,7 @@ CONTENDERS: dict[str, tuple[Contender, ...]] = {
         Contender(INFERENCE, "peer_bare.py", "inference"),
         _ours(OURS_COLD, "feature-extraction"),
         _ours(OURS_WARM, "feature-extraction"),
+        _ours(OURS_PARTIAL, "partial"),
         _ours(UNCACHED, "feature-extraction", "--cache", "off", slow=True),
         *(peer for peer in _peers("frozen", slow=True) if peer.package != "timm"),
         Contender(FASTAI_WHOLLY_FROZEN, "peer_fastai.py", "frozen", "wholly-frozen", slow=True, package="fastai"),
@@ -185,7 +188,7 @@ def our_command(run: Run, checkpoint: Path, pictures: Path, out: Path, cache: Pa
     """
     command = [sys.executable, str(ROOT / "benchmarks" / run.contender.script), str(out / "clock.json")]
     command += ["--model", str(checkpoint), "--dataset", str(pictures), *run.contender.options]
-    if run.row.task in (PARTIAL, PROGRESSIVE):
+    if not {PARTIAL, PROGRESSIVE}.isdisjoint(run.contender.options):
         command += last_quarter(run.row.checkpoint)
     command += ["--num_train_epochs", str(run.epochs), "--early_stopping_patience", "0", "--seed", str(run.seed)]
     command += ["--cache_dir", str(cache), "--output_dir", str(out / "run"), "--disable_tqdm", "true"]

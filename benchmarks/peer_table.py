@@ -7,7 +7,18 @@ import statistics
 from collections.abc import Sequence
 
 import peer_plan as plan
-from peer_results import Goal, Spread, accuracies, goals, images_per_second, is_scaled, of, spread, whole_seconds
+from peer_results import (
+    Goal,
+    Spread,
+    accuracies,
+    goals,
+    images_per_second,
+    is_scaled,
+    of,
+    spread,
+    timed,
+    whole_seconds,
+)
 from pipeline_runs import lab_note
 
 HEAD = """# Ours and its peers, side by side
@@ -20,8 +31,10 @@ system's memory for all. "scaled": some or all of the rounds ran {short} epochs,
 others; accuracy is of whole runs alone, with their number. Weights are those of the last epoch but for ours, which
 keeps the best on validation data as it does by default. Settings of each peer are described in its script,
 `benchmarks/peer_*.py`; fastai and timm leave out a last batch that is not full, and fastai's frozen bodies let their
-normalisation layers learn, unless they are called wholly frozen. Ratios are of the rounds that both ran. Where a row
-names several codes, some contenders ran again with a later one, not in turns with all the others.
+normalisation layers learn, unless they are called wholly frozen; "ours, partial" is beside them for that, and lets the
+last quarter of the blocks learn. Ratios are of the rounds that both ran. Where a row names several codes, some
+contenders ran again with a later one, not in turns with all the others. Runs "for accuracy alone" were made on
+another of the machines that a row names, and their times are left out.
 """
 
 
@@ -65,7 +78,8 @@ def _lab(records: Sequence[dict]) -> str:
 
 
 def _contender(row: plan.Row, contender: plan.Contender, records: Sequence[dict]) -> str:
-    runs = of(records, row.name, contender.name)
+    everything = of(records, row.name, contender.name)
+    runs = timed(everything)
     whole = [record for record in runs if not is_scaled(record)]
     cells = [
         shown(spread([whole_seconds(record) for record in runs])),
@@ -74,14 +88,17 @@ def _contender(row: plan.Row, contender: plan.Contender, records: Sequence[dict]
         shown(spread([rate for record in runs if (rate := images_per_second(record)) is not None])),
         _accuracy(accuracies(records, row.name, contender.name)),
         str(len(runs)),
-        _notes(runs),
+        _notes(everything),
     ]
     return f"| {contender.name} | {' | '.join(cells)} |"
 
 
 def _notes(runs: Sequence[dict]) -> str:
-    scaled = sum(is_scaled(record) for record in runs)
-    notes = [f"{scaled} of {len(runs)} scaled from {plan.SHORT_EPOCHS} epochs"] if scaled else []
+    counted = timed(runs)
+    scaled = sum(is_scaled(record) for record in counted)
+    notes = [f"{scaled} of {len(counted)} scaled from {plan.SHORT_EPOCHS} epochs"] if scaled else []
+    if len(counted) < len(runs):
+        notes.append(f"{len(runs) - len(counted)} more for accuracy alone")
     return "; ".join([*notes, *sorted({record["note"] for record in runs} - {""})])
 
 

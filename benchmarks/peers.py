@@ -151,7 +151,7 @@ def main() -> None:
         print(f"=== {datetime.now(UTC):%H:%M:%S} {run.name}, {run.epochs} epochs", flush=True)
         assets = Path(os.environ["HF_TRANSFER_ASSETS"])
         data = shared_files(assets / "datasets" / f"{run.row.dataset}.tar", args.scratch, args.max_images)
-        record = run_contender(run, assets, data, args.scratch)
+        record = run_contender(run, assets, data, args.scratch) | {"accuracy_only": args.accuracy_only}
         print(f"    {record['seconds']:.1f} s, accuracy {record['accuracy']}", flush=True)
         add_record(records, record)
         write()
@@ -165,6 +165,8 @@ def read_arguments() -> Any:
     parser.add_argument("--only", default="", help="run only those whose name holds this text")
     parser.add_argument("--rounds", type=int, default=3, help="how often everything is run")
     parser.add_argument("--full_rounds", type=int, default=1, help="rounds that slow contenders run in full")
+    words = "leave the times of these runs out of the table, as on another machine than the rest of their row"
+    parser.add_argument("--accuracy_only", action="store_true", help=words)
     parser.add_argument("--epochs", type=int, help="for a smoke test: epochs of every run")
     parser.add_argument("--max_images", type=int, help="for a smoke test: pictures of each split")
     parser.add_argument("--table_only", action="store_true", help="write the table and run nothing")

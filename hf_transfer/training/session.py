@@ -49,6 +49,7 @@ from hf_transfer.training.preemption import PreemptionCallback
 from hf_transfer.training.rates import LearningRates
 from hf_transfer.training.read_token_search import attach_read_token
 from hf_transfer.training.solved_start import solved_facts
+from hf_transfer.training.strategies import judged_by
 from hf_transfer.training.trainer import TransferTrainer
 from hf_transfer.training.wise_ft import ChosenAlpha, choose_alpha
 
@@ -204,8 +205,7 @@ def mix_with_pretrained(
     trainer: TransferTrainer, start: Mapping[str, torch.Tensor], head_names: Collection[str]
 ) -> ChosenAlpha:
     """Mixes the trained model with the pretrained weights as far as it does validation good (WiSE-FT)."""
-    metric = (trainer.args.metric_for_best_model or "loss").removeprefix("eval_")
-    rises = trainer.args.greater_is_better is not False and metric != "loss"
+    metric, rises = judged_by(trainer.args.metric_for_best_model, trainer.args.greater_is_better)
     validation: Any = trainer.eval_dataset
 
     def score() -> float:

@@ -29,6 +29,7 @@ from hf_transfer.training.head_choice import NO_LINEAR_HEAD
 from hf_transfer.training.head_solver import SolvedHead, solve_head
 from hf_transfer.training.prefix_build import CachedPrefix
 from hf_transfer.training.prefix_cache import PrefixCache
+from hf_transfer.training.strategies import judged_by
 
 _CHECKED_ROWS = 4
 _FACTS = "solved_head/"
@@ -175,8 +176,7 @@ class SolvedHeadCallback(TrainerCallback):
         views = len(kept) // len(splits["train"])
         labels = torch.from_numpy(np.tile(splits["train"].labels, views))
         answers = torch.from_numpy(splits["validation"].labels)
-        metric = (trainer.args.metric_for_best_model or "loss").removeprefix("eval_")
-        rises = trainer.args.greater_is_better is not False and metric != "loss"
+        metric, rises = judged_by(trainer.args.metric_for_best_model, trainer.args.greater_is_better)
 
         def loss(weight: torch.Tensor, bias: torch.Tensor) -> float:
             return float(F.cross_entropy(held_out @ weight.T + bias, answers))

@@ -215,13 +215,24 @@ def judged_evaluations(
         greater_is_better (`bool`, *optional*):
             `TrainingArguments.greater_is_better`; by the name of the metric when left out.
     """
-    name = f"eval_{(metric or 'loss').removeprefix('eval_')}"
-    rises = not name.endswith("loss") if greater_is_better is None else greater_is_better
+    judge, rises = judged_by(metric, greater_is_better)
+    name = f"eval_{judge}"
     return [
         (int(entry["step"]), float(entry[name]) if rises else -float(entry[name]))
         for entry in log_history
         if name in entry
     ]
+
+
+def judged_by(metric: str | None, greater_is_better: bool | None) -> tuple[str, bool]:
+    """Returns the name of the metric that weights are judged by, without `eval_`, and whether more of it is better.
+
+    Args:
+        metric, greater_is_better:
+            As in [`judged_evaluations`].
+    """
+    name = (metric or "loss").removeprefix("eval_")
+    return name, not name.endswith("loss") if greater_is_better is None else greater_is_better
 
 
 def plateaus(evaluations: Sequence[tuple[int, float]], patience: int) -> list[int]:

@@ -13,6 +13,7 @@ from hf_transfer.parsing import parse_command_line
 EXTRACTION = "extraction/clothing10/vit_tiny_patch16_224"
 FULL = "full/clothing10/vit_tiny_patch16_224"
 PARTIAL = "partial/clothing10/vit_tiny_patch16_224"
+STRATEGIES = {"extraction": "feature-extraction", "full": "full", "partial": "partial", "progressive": "progressive"}
 
 
 def record(contender: str, number: int = 0, row: str = EXTRACTION, **facts) -> dict:
@@ -75,6 +76,20 @@ def test_ratios_are_of_the_rounds_that_both_ran():
     assert results.paired(records, EXTRACTION, "timm", "ours, warm") is None
 
 
+def test_times_of_runs_for_accuracy_alone_do_not_count():
+    results, peer = import_module("peer_results"), "Trainer, sensible"
+    records = [record(peer, epochs=5, seconds=20.0), record("ours, cold", seconds=5.0)]
+    before = results.paired(records, EXTRACTION, peer, "ours, cold")
+    elsewhere = record(peer, seconds=1e6, accuracy=0.7, accuracy_only=True)
+    records.append(elsewhere)
+    assert results.paired(records, EXTRACTION, peer, "ours, cold") == before
+    assert results.accuracies(records, EXTRACTION, peer) == [0.7]
+    text = import_module("peer_table").table(records, [], "x")
+    line = next(line for line in text.splitlines() if line.startswith(f"| {peer} |"))
+    assert line.startswith(f"| {peer} | 65.0 |")
+    assert line.endswith("| 0.700 (1) | 1 | 1 of 1 scaled from 5 epochs; 1 more for accuracy alone |")
+
+
 @pytest.mark.parametrize(("seconds", "rounds", "holds"), [(15.0, 3, True), (15.1, 3, False), (15.0, 2, None)])
 def test_a_goal_needs_three_rounds(seconds: float, rounds: int, holds: bool | None):
     records = []
@@ -89,6 +104,18 @@ def test_a_goal_of_accuracy(ours: float, holds: bool):
     goal = goal_of(records, EXTRACTION, "accuracy of ours, cold - fastai, sensible")
     assert goal.holds is holds
     assert goal.runs == "1 against 1 runs"
+
+
+def test_fastai_whose_norms_learn_is_held_against_partial_too():
+    records = []
+    for number in range(3):
+        records += [record("fastai, sensible", number, seconds=90.0), record("ours, cold", number, seconds=5.0)]
+        records.append(record("ours, partial", number, seconds=10.0, accuracy=0.91))
+    goal = goal_of(records, EXTRACTION, "seconds of fastai, sensible / ours, partial")
+    assert (goal.measured.median, goal.holds) == (9.0, True)
+    assert goal_of(records, EXTRACTION, "accuracy of ours, partial - fastai, sensible").measured > 0
+    wholly_frozen = "fastai, wholly frozen / ours, partial"
+    assert not any(wholly_frozen in goal.text for goal in import_module("peer_results").goals(records))
 
 
 @pytest.mark.parametrize(
@@ -164,7 +191,8 @@ def test_our_command_is_one_that_finetune_understands(scripts: Path, tmp_path: P
         assert config.early_stopping_patience == 0
         assert (config.cache == "off") == ("--cache off" in run.contender.name)
         assert config.cache_dir == str(tmp_path / "cache")
-        assert (config.train_last is not None) == (run.row.task in (plan.PARTIAL, plan.PROGRESSIVE))
+        assert (config.train_last is not None) == (config.strategy in ("partial", "progressive"))
+        assert config.strategy == ("partial" if run.contender.name == plan.OURS_PARTIAL else STRATEGIES[run.row.task])
 
 
 def test_every_script_of_the_plan_is_there(scripts: Path):

@@ -86,12 +86,10 @@ def measured(row_name: str, fold: int, contender: str) -> dict:
 def write_table(records: Sequence[dict]) -> None:
     """Writes what all finished runs gave."""
     lines = ["# Ours and Trainer on every picture: five folds", ""]
-    lines += ["Whole runs of `feature-extraction`, 20 epochs, by the commands of `benchmarks/peers.py`; the splits of"]
-    lines += [
-        "the data set are put together, and each fold is the test split once. Mean test accuracy over folds, the"
-    ]
-    lines += ["mean difference within folds and its standard error; seconds as there, and their ratio within folds."]
-    lines += ["Command: `HF_TRANSFER_ASSETS=path/to/assets python benchmarks/peer_folds.py`.", ""]
+    lines += ["Whole runs of `feature-extraction`, 20 epochs, by the commands of `benchmarks/peers.py`; the splits"]
+    lines += ["of the data set are put together, and each fold is the test split once. Mean test accuracy over folds,"]
+    lines += ["the mean difference within folds and its standard error; seconds as there, and their ratio within"]
+    lines += ["folds. Command: `HF_TRANSFER_ASSETS=path/to/assets python benchmarks/peer_folds.py`.", ""]
     lines += [f"| row | folds | ours | {plan.TRAINER_SENSIBLE} | difference | at least -{WITHIN:g} | times as long |"]
     lines += ["|---|---|---|---|---|---|---|"]
     lines += [_row(row.name, records) for row in ROWS if of(records, row.name, plan.TRAINER_SENSIBLE)]

@@ -34,7 +34,7 @@ keeps the best on validation data as it does by default. Settings of each peer a
 normalisation layers learn, unless they are called wholly frozen; "ours, partial" is beside them for that, and lets the
 last quarter of the blocks learn. Ratios are of the rounds that both ran. Where a row names several codes, some
 contenders ran again with a later one, not in turns with all the others. Runs "for accuracy alone" were made on
-another of the machines that a row names, and their times are left out.
+another machine, and their times are left out.
 """
 
 
@@ -70,8 +70,11 @@ def _section(row: plan.Row, records: Sequence[dict]) -> list[str]:
 
 def _lab(records: Sequence[dict]) -> str:
     fastai = sorted({r["versions"]["fastai"] for r in records} - {"not installed"})
+    counted = timed(records)
+    alone = [record for record in records if record not in counted]
+    elsewhere = f" Runs for accuracy alone: {lab_note(alone)}" if alone else ""
     return (
-        f"{lab_note(records)} fastai {', '.join(fastai) or 'not installed'}. Precision: "
+        f"{lab_note(counted)}{elsewhere} fastai {', '.join(fastai) or 'not installed'}. Precision: "
         f"{', '.join(sorted({r['precision'] for r in records}))}. Load of the machine before a run (1 is one busy "
         f"core): at most {max(r['load'] for r in records):.1f}."
     )

@@ -58,16 +58,9 @@ class VisitedImages(Dataset):
 
     def shown(self, row: int, views: int | None) -> dict[str, Any]:
         """Returns what a row shows, with pixels; `views` as for `show`."""
-        return self._showing(row, views)[row]
-
-    def draws(self, row: int, views: int | None) -> bool:
-        """Tells whether random numbers are drawn for a row; `views` as for `show`."""
-        return self._showing(row, views).seed is not None
-
-    def _showing(self, row: int, views: int | None) -> ImageClassificationDataset:
         if self.first_view is not None and views and row < len(self):
-            return self.first_view
-        return self.pictures
+            return self.first_view[row]
+        return self.pictures[row]
 
     def __getitem__(self, visit: int) -> dict[str, Any]:
         pixels, views = self._switches.tolist()

@@ -17,11 +17,10 @@ from typing import Any
 
 import torch
 from accelerate.utils import send_to_device
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset
 
 from hf_transfer.cache_folder import lock_of, make_room, shown_size
 from hf_transfer.data.drawn_pictures import DrawnPicture, collate_pixels
-from hf_transfer.data.picture_threads import on_all_cores
 from hf_transfer.data.visits import VisitedImages
 from hf_transfer.training.prefix_cost import measure_costs
 from hf_transfer.training.prefix_cut import PrefixCut
@@ -81,12 +80,6 @@ class _Rows(Dataset):
 
     def __getitem__(self, row: int) -> tuple[int, torch.Tensor | DrawnPicture]:
         return row, self.visited.shown(row, self.views)["pixel_values"]
-
-    def __getitems__(self, rows: list[int]) -> list[tuple[int, torch.Tensor | DrawnPicture]]:
-        """Makes a batch of one view: on all cores where it is not varied, unless worker processes take a core each."""
-        if get_worker_info() is None and not self.visited.draws(rows[0], self.views):
-            return list(on_all_cores(self.__getitem__, rows))
-        return [self[row] for row in rows]
 
 
 def _collate_rows(items: Sequence[tuple[int, torch.Tensor | DrawnPicture]]) -> tuple[torch.Tensor, dict[str, Any]]:

@@ -80,14 +80,16 @@ def test_times_of_runs_for_accuracy_alone_do_not_count():
     results, peer = import_module("peer_results"), "Trainer, sensible"
     records = [record(peer, epochs=5, seconds=20.0), record("ours, cold", seconds=5.0)]
     before = results.paired(records, EXTRACTION, peer, "ours, cold")
-    elsewhere = record(peer, seconds=1e6, accuracy=0.7, accuracy_only=True)
-    records.append(elsewhere)
+    another = {"processor": "Another", "cores": 2}
+    records.append(record(peer, seconds=1e6, accuracy=0.7, accuracy_only=True, hardware=another))
     assert results.paired(records, EXTRACTION, peer, "ours, cold") == before
     assert results.accuracies(records, EXTRACTION, peer) == [0.7]
     text = import_module("peer_table").table(records, [], "x")
     line = next(line for line in text.splitlines() if line.startswith(f"| {peer} |"))
     assert line.startswith(f"| {peer} | 65.0 |")
     assert line.endswith("| 0.700 (1) | 1 | 1 of 1 scaled from 5 epochs; 1 more for accuracy alone |")
+    assert "Another" not in text.split("Runs for accuracy alone: ")[0]
+    assert "Runs for accuracy alone: Hardware: Another, 2 cores." in text
 
 
 @pytest.mark.parametrize(("seconds", "rounds", "holds"), [(15.0, 3, True), (15.1, 3, False), (15.0, 2, None)])
@@ -114,8 +116,10 @@ def test_fastai_whose_norms_learn_is_held_against_partial_too():
     goal = goal_of(records, EXTRACTION, "seconds of fastai, sensible / ours, partial")
     assert (goal.measured.median, goal.holds) == (9.0, True)
     assert goal_of(records, EXTRACTION, "accuracy of ours, partial - fastai, sensible").measured > 0
-    wholly_frozen = "fastai, wholly frozen / ours, partial"
-    assert not any(wholly_frozen in goal.text for goal in import_module("peer_results").goals(records))
+    goals = import_module("peer_results").goals
+    assert not any("fastai, wholly frozen / ours, partial" in goal.text for goal in goals(records))
+    without = [run for run in records if run["contender"] != "ours, partial"]
+    assert not any("ours, partial" in goal.text for goal in goals(without))
 
 
 @pytest.mark.parametrize(

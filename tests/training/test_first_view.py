@@ -9,10 +9,9 @@ from PIL import Image
 
 from hf_transfer.cli import main
 from hf_transfer.data.image_dataset import ImageClassificationDataset
-from hf_transfer.data.picture_threads import on_all_cores
 from hf_transfer.data.transforms import POLICIES, build_eval_transform, build_train_transform
 from hf_transfer.data.visits import VisitedImages
-from hf_transfer.training.prefix_build import _batches_of_a_view, _Rows
+from hf_transfer.training.prefix_build import _batches_of_a_view
 from tests.models.families import tiny_image_processor
 from tests.tiny_project import train_words
 from tests.training.test_prefix_cache import trained
@@ -62,24 +61,6 @@ def test_evaluation_sees_kept_pixels_as_it_sees_the_picture():
 )
 def test_no_batch_has_two_views(rows: range, expected: list):
     assert list(_batches_of_a_view(rows, 4, 7)) == expected
-
-
-def test_threads_make_the_pictures_that_are_not_varied_and_no_others(monkeypatch: pytest.MonkeyPatch):
-    varied, by_threads = light_pictures(), []
-    still = varied.with_transform(build_eval_transform(tiny_image_processor("vit")), seed=None)
-    rows = _Rows(VisitedImages(varied, "train", still), views=2)
-
-    def noted(work, numbers):
-        by_threads.append(numbers)
-        return on_all_cores(work, numbers)
-
-    monkeypatch.setattr("hf_transfer.training.prefix_build.on_all_cores", noted)
-    first, second = list(range(NUM_IMAGES)), list(range(NUM_IMAGES, 2 * NUM_IMAGES))
-    for numbers, shown in ((first, still), (second, varied)):
-        batch = rows.__getitems__(numbers)
-        assert [row for row, _ in batch] == numbers
-        assert all(torch.equal(pixels, shown[row]["pixel_values"]) for row, pixels in batch)
-    assert by_threads == [first]
 
 
 @pytest.mark.parametrize("place", ["cpu", "device"])

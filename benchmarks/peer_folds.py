@@ -19,7 +19,7 @@ from pathlib import Path
 
 import peer_plan as plan
 from peer_files import LIST, PICTURES, SCRATCH, SPLITS, Files, read_files, shared_files
-from peer_results import WITHIN, accuracies, of, paired, spread
+from peer_results import WITHIN, in_pairs, of, paired, spread
 from peer_table import shown
 from peers import run_contender
 from pipeline_runs import lab_note, make_planned
@@ -42,14 +42,14 @@ def dealt_out(files: Files, fold: int) -> dict[str, list[tuple[Path, int]]]:
     """Returns the pictures of each split, and their labels, where a fold is the test split."""
     rows = [row for split in SPLITS for row in files.rows[split]]
 
-    def halves(chosen: Sequence[tuple[Path, int]], number: int) -> tuple[list, list]:
+    def fifth(chosen: Sequence[tuple[Path, int]], number: int) -> tuple[list, list]:
         """Returns one of five parts, each of them with its share of every class, and the rest."""
         labels = [label for _, label in chosen]
         rest, part = list(StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(labels, labels))[number]
         return [chosen[index] for index in part], [chosen[index] for index in rest]
 
-    test, others = halves(rows, fold)
-    validation, train = halves(others, 0)
+    test, others = fifth(rows, fold)
+    validation, train = fifth(others, 0)
     return {"train": train, "validation": validation, "test": test}
 
 
@@ -92,7 +92,7 @@ def write_table(records: Sequence[dict]) -> None:
     lines += ["folds. Command: `HF_TRANSFER_ASSETS=path/to/assets python benchmarks/peer_folds.py`.", ""]
     lines += [f"| row | folds | ours | {plan.TRAINER_SENSIBLE} | difference | at least -{WITHIN:g} | times as long |"]
     lines += ["|---|---|---|---|---|---|---|"]
-    lines += [_row(row.name, records) for row in ROWS if of(records, row.name, plan.TRAINER_SENSIBLE)]
+    lines += [_row(row.name, records) for row in ROWS if paired(records, row.name, *CONTENDERS)]
     lines += ["", "| row | contender | seconds | test accuracies | test pictures |", "|---|---|---|---|---|"]
     lines += [_runs(row.name, name, records) for row in ROWS for name in CONTENDERS if of(records, row.name, name)]
     lines += ["", f"{len(records)} of {len(PLANNED)} planned runs are in the table. {lab_note(records)}"]
@@ -100,15 +100,14 @@ def write_table(records: Sequence[dict]) -> None:
 
 
 def _row(row: str, records: Sequence[dict]) -> str:
-    ours, theirs = (accuracies(records, row, name) for name in (plan.OURS_COLD, plan.TRAINER_SENSIBLE))
-    differences = [one - other for one, other in zip(ours, theirs, strict=False)]
-    mean = statistics.mean(differences)
+    pairs = in_pairs(records, row, plan.OURS_COLD, plan.TRAINER_SENSIBLE, lambda record: record["accuracy"])
+    ours, theirs = (statistics.mean(values) for values in zip(*pairs, strict=True))
+    differences = [one - other for one, other in pairs]
     whole = len(differences) == FOLDS
     error = f" +- {statistics.stdev(differences) / FOLDS**0.5:.4f}" if whole else ""
-    holds = ("yes" if mean >= -WITHIN else "**no**") if whole else "too few folds"
-    means = " | ".join(f"{statistics.mean(values):.4f}" for values in (ours, theirs))
+    holds = ("yes" if ours - theirs >= -WITHIN else "**no**") if whole else "too few folds"
     longer = shown(paired(records, row, plan.TRAINER_SENSIBLE, plan.OURS_COLD))
-    return f"| {row} | {len(differences)} | {means} | {mean:+.4f}{error} | {holds} | {longer} |"
+    return f"| {row} | {len(pairs)} | {ours:.4f} | {theirs:.4f} | {ours - theirs:+.4f}{error} | {holds} | {longer} |"
 
 
 def _runs(row: str, contender: str, records: Sequence[dict]) -> str:

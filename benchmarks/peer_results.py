@@ -97,10 +97,10 @@ def paired(
     records: Sequence[dict], row: str, above: str, below: str, value: Callable[[dict], float | None] = whole_seconds
 ) -> Spread | None:
     """Returns the ratio of two contenders, from the rounds in which both ran, so that a slow hour strikes both."""
-    return spread([one / other for one, other in _pairs(records, row, above, below, value)])
+    return spread([one / other for one, other in in_pairs(records, row, above, below, value)])
 
 
-def _pairs(records: Sequence[dict], row: str, one: str, other: str, value: Callable) -> list[tuple[float, float]]:
+def in_pairs(records: Sequence[dict], row: str, one: str, other: str, value: Callable) -> list[tuple[float, float]]:
     """Returns what two contenders gave, of the rounds in which both ran."""
     by_round = [{r["round"]: value(r) for r in timed(of(records, row, name))} for name in (one, other)]
     shared = sorted(by_round[0].keys() & by_round[1].keys())
@@ -170,7 +170,7 @@ def _no_lower(records: Sequence[dict], row: str, ours: str, theirs: str) -> Goal
 def _within_noise(records: Sequence[dict], row: str, ours: str, other: str) -> Goal:
     """Judges by the differences of runs with one seed: their mean may be below zero by two of its standard errors."""
     text = f"accuracy of {ours} - {other}, no lower than two standard errors"
-    pairs = _pairs(records, row, ours, other, lambda record: record["accuracy"])
+    pairs = in_pairs(records, row, ours, other, lambda record: record["accuracy"])
     differences = [mine - others for mine, others in pairs]
     if not differences:
         return Goal(row, text, None, None)

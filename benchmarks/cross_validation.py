@@ -1,6 +1,6 @@
 """Heads on frozen features, judged on training pictures that were held out: what defaults are chosen by.
 
-Shared by `benchmarks/head_decay.py`, `benchmarks/first_view.py` and `benchmarks/best_epoch.py`. The views of each
+Shared by `head_decay.py`, `first_view.py`, `best_epoch.py` and `feature_precision.py`. The views of each
 training picture go through the frozen network once. Heads are trained as the pipeline does, on four fifths of the
 pictures, and judged on the last fifth, not varied; here after the last epoch: choosing the best one, as the pipeline
 does on validation data, would add more noise than the settings differ by. Five folds and several seeds; neither the
@@ -72,18 +72,20 @@ def score_of(logits: torch.Tensor, labels: torch.Tensor) -> Score:
     return float((logits.argmax(1) == labels).float().mean()), float(cross_entropy(logits, labels))
 
 
-def frozen_pictures(checkpoint_name: str, dataset: str, num_views: int) -> FrozenPictures:
-    """Puts the training pictures of a data set through a frozen network."""
+def frozen_pictures(
+    checkpoint_name: str, dataset: str, num_views: int, autocast: torch.dtype | None = None
+) -> FrozenPictures:
+    """Puts the training pictures of a data set through a frozen network, in float32 if nothing else is said."""
     checkpoint, data = load(Path(os.environ["HF_TRANSFER_ASSETS"]), checkpoint_name, dataset)
     unvaried, varied = usual_transforms(checkpoint, data)
-    views = [features(checkpoint, data.train, varied, 0, view) for view in range(num_views)]
+    views = [features(checkpoint, data.train, varied, 0, view, autocast) for view in range(num_views)]
     labels = torch.tensor(data.train["label"])
     folds = [
         (torch.from_numpy(train), torch.from_numpy(rest))
         for train, rest in StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(labels, labels)
     ]
     return FrozenPictures(
-        still=features(checkpoint, data.train, unvaried, None, 0),
+        still=features(checkpoint, data.train, unvaried, None, 0, autocast),
         varied=views,
         labels=labels,
         folds=folds,
@@ -103,7 +105,13 @@ def cell(scores: Scores, usual: Scores | None = None) -> str:
 
 
 def write_table(
-    table: Path, title: str, usual: str, records: Sequence[dict], columns: Sequence[str], shown: Sequence[str]
+    table: Path,
+    title: str,
+    usual: str,
+    records: Sequence[dict],
+    columns: Sequence[str],
+    shown: Sequence[str],
+    facts: Sequence[str] = (),
 ) -> None:
     """Writes the rows of all records and epochs, with the lab note.
 
@@ -120,6 +128,8 @@ def write_table(
             Names in records.
         shown (`Sequence[str]`):
             What stands on top.
+        facts (`Sequence[str]`):
+            Names in records of what is shown of each pair, whatever the epochs.
     """
     lines = [f"# {title}", ""]
     lines += [
@@ -127,16 +137,18 @@ def write_table(
     ]
     lines += [f"and loss on training pictures, {FOLDS} folds and {SEEDS} seeds; in brackets by how many hundredths"]
     lines += [f"accuracy is above that of {usual}, with the standard error over folds and seeds.", ""]
-    lines += [f"| checkpoint | data set | epochs | {' | '.join(shown)} |", "|---|---|---|" + "---|" * len(columns)]
+    lines += [f"| checkpoint | data set | {' | '.join([*facts, 'epochs', *shown])} |"]
+    lines += ["|---|---|---|" + "---|" * len([*facts, *columns])]
     for epochs in EPOCHS:
         for record in records:
             scores = [record["scores"][f"{epochs} epochs, {column}"] for column in columns]
             cells = [cell(scores[0]), *(cell(other, scores[0]) for other in scores[1:])]
-            lines.append(f"| {record['checkpoint']} | {record['dataset']} | {epochs} | {' | '.join(cells)} |")
+            head = [record["checkpoint"], record["dataset"], *(record[name] for name in facts), str(epochs)]
+            lines.append(f"| {' | '.join([*head, *cells])} |")
     for epochs in EPOCHS if records else ():
         means = [_mean_accuracy(records, f"{epochs} epochs, {column}") for column in columns]
         cells = [f"{means[0]:.4f}", *(f"{mean:.4f} ({100 * (mean - means[0]):+.2f})" for mean in means[1:])]
-        lines.append(f"| mean | of all pairs | {epochs} | {' | '.join(cells)} |")
+        lines.append(f"| {' | '.join(['mean', 'of all pairs', *('' for _ in facts), str(epochs), *cells])} |")
     lines += ["", f"{len(records)} of {len(RUNS)} planned pairs are in the table. {lab_note(records)}"]
     table.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

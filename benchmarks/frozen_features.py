@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from hf_transfer.allocator import keep_freed_memory
+from hf_transfer.cpu_products import quicker_products
 from hf_transfer.data.image_dataset import ImageClassificationDataset
 from hf_transfer.data.mixing import collate_images
 from hf_transfer.models.batch_norm import has_batch_norm
@@ -20,21 +21,29 @@ from hf_transfer.models.checkpoint import Checkpoint
 EPOCHS, BATCH = 6, 32
 
 
-def features(checkpoint: Checkpoint, split: datasets.Dataset, transform, seed: int | None, view: int) -> torch.Tensor:
-    """Returns what the head sees of every picture in one view, of shape `(num_images, num_features)`."""
+def features(
+    checkpoint: Checkpoint,
+    split: datasets.Dataset,
+    transform,
+    seed: int | None,
+    view: int,
+    autocast: torch.dtype | None = None,
+) -> torch.Tensor:
+    """Returns what the head sees of every picture in one view, of shape `(num_images, num_features)`, in float32."""
     keep_freed_memory()
     pictures = ImageClassificationDataset(split, transform, seed)
     head = checkpoint.model.get_submodule(checkpoint.head_parameter_names[0].rpartition(".")[0])
     layout = torch.channels_last if has_batch_norm(checkpoint.model) else torch.contiguous_format
     seen: list[torch.Tensor] = []
     handle = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    with torch.no_grad():
+    here = torch.device("cpu")
+    with torch.no_grad(), quicker_products(here), torch.autocast("cpu", autocast, enabled=autocast is not None):
         for start in range(0, len(split), 64):
             visits = range(view * len(split) + start, view * len(split) + min(start + 64, len(split)))
             pixels = collate_images([pictures[visit] for visit in visits])["pixel_values"]
             checkpoint.model.to(memory_format=layout)(pixel_values=pixels.contiguous(memory_format=layout))
     handle.remove()
-    return torch.cat(seen)
+    return torch.cat(seen).float()
 
 
 def best_accuracy(

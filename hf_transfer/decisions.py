@@ -49,11 +49,13 @@ def decide(
     trainer: TransferTrainer,
     rates: LearningRates,
     pixels_reason: str,
+    precision_reason: str,
     pictures: TrainingInput,
 ) -> tuple[Decision, ...]:
     """Lists what the run will do, with a reason each."""
     processes = f" x {args.world_size} processes" if args.world_size > 1 else ""
     accumulation = f" x {args.gradient_accumulation_steps} accumulated" if args.gradient_accumulation_steps > 1 else ""
+    computed_in = _precision(trainer, wants_channels_last(config, checkpoint.model))
     batch = f"{args.per_device_train_batch_size}{processes}{accumulation}"
     return (
         Decision("model", checkpoint.architecture, _origin(checkpoint)),
@@ -75,7 +77,7 @@ def decide(
         Decision("schedule", _schedule(args), _reason("warmup_steps", config)),
         Decision("weight decay", f"{args.weight_decay:g}", _decay_reason(config, args)),
         Decision("best checkpoint", *_selection(config, args)),
-        Decision("precision", *_precision(trainer, wants_channels_last(config, checkpoint.model))),
+        Decision("precision", computed_in, f"on {args.device.type}, {precision_reason}"),
     )
 
 
@@ -223,14 +225,14 @@ def _selection(config: FinetuneConfig, args: TrainingArguments) -> tuple[str, st
     return f"by validation {args.metric_for_best_model}", _reason("load_best_model_at_end", config)
 
 
-def _precision(trainer: TransferTrainer, channels_last: bool) -> tuple[str, str]:
+def _precision(trainer: TransferTrainer, channels_last: bool) -> str:
     args = trainer.args
     words = {"no": "float32", "bf16": "bfloat16 autocast", "fp16": "float16 autocast"}
     text = words.get(args.mixed_precision, args.mixed_precision)
     text += ", TF32" if args.tf32 else ""
     text += ", channels-last" if channels_last else ""
     text += ", compiled" if compiled_by_accelerate(trainer) else _IF_IT_PAYS if trainer.compiling else ""
-    return text, f"on {args.device.type}"
+    return text
 
 
 def _decay_reason(config: FinetuneConfig, args: TrainingArguments) -> str:

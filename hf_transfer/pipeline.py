@@ -32,10 +32,17 @@ from hf_transfer.publishing.license_check import check_run, license_decision
 from hf_transfer.publishing.push_of_training import check_push, push_after_training, wants_push
 from hf_transfer.report import Decision, RunReport
 from hf_transfer.run_folder import OUTPUTS, prepare_run_folder, write_outputs
-from hf_transfer.training.arguments import build_training_arguments, planned_arguments, wants_batch_size
+from hf_transfer.training.arguments import (
+    build_training_arguments,
+    keep_to_one_gpu,
+    planned_arguments,
+    wants_batch_size,
+)
 from hf_transfer.training.head_decay import follows_memory, head_decay
+from hf_transfer.training.precision import Precision, choose_precision
 from hf_transfer.training.process_group import part_processes
 from hf_transfer.training.rates import plan_rates
+from hf_transfer.training.sampled_pictures import SampledPictures
 from hf_transfer.training.session import build_trainer, mix_with_pretrained, planned_visits, save_model, train
 from hf_transfer.training.varied_on import vary_where_faster
 from hf_transfer.training.wise_ft import backbone_state
@@ -80,16 +87,19 @@ def finetune(config: FinetuneConfig) -> RunReport | None:
         )
         pixels = choose_proportions(checkpoint.image_processor, data.train, config.proportions, config.keep_head)
         checkpoint = dataclasses.replace(checkpoint, image_processor=pixels.image_processor)
-        rates = plan_rates(config, data, checkpoint)
+        sample = SampledPictures(data, checkpoint)
+        rates = plan_rates(config, sample)
     with clock.stage("training"):
-        args = build_training_arguments(config, rates.backbone)
+        args, precision = arguments_of(config, rates.backbone, sample)
         if follows_memory(config, args):
             args.weight_decay = head_decay(args, len(data.train))
         visits = planned_visits(args, len(data.train))
         pictures = decode_once(config, data, checkpoint.image_processor, augmentation, args.seed, visits)
         pictures = vary_where_faster(config, args, pictures, checkpoint.image_processor, augmentation)
         trainer = build_trainer(config, data, checkpoint, args, augmentation, rates, compute_metrics, pictures)
-        decisions = decide(config, data, checkpoint, args, augmentation, trainer, rates, pixels.reason, pictures)
+        decisions = decide(
+            config, data, checkpoint, args, augmentation, trainer, rates, pixels.reason, precision.reason, pictures
+        )
         decisions = (license_decision(verdict), *decisions)
         if args.should_save:
             _print_start(decisions, (*verdict.notes, *data.notes, *checkpoint.notes))
@@ -139,6 +149,34 @@ def finetune(config: FinetuneConfig) -> RunReport | None:
     if wants_push(config):
         push_after_training(config, folder, data.test)
     return report
+
+
+def arguments_of(
+    config: FinetuneConfig, learning_rate: float, sample: SampledPictures
+) -> tuple[TrainingArguments, Precision]:
+    """Builds the arguments of the run in the precision that is chosen for it.
+
+    Args:
+        config (`FinetuneConfig`):
+            What the user asked for.
+        learning_rate (`float`):
+            The rate of the backbone, or of the head where only the head learns.
+        sample (`SampledPictures`):
+            What the precision may be chosen by.
+
+    Returns:
+        `TrainingArguments` and [`Precision`], which says why.
+
+    Raises:
+        UserError: for every mistake in what the user asked for.
+    """
+    # At first to learn which process this is, and on which device.
+    args = build_training_arguments(config, learning_rate)
+    precision = choose_precision(config, args, sample)
+    if precision.name != args.mixed_precision:
+        args = build_training_arguments(config, learning_rate, precision.name)
+    keep_to_one_gpu(args)
+    return args, precision
 
 
 class StageClock:

@@ -17,10 +17,6 @@ from transformers import TrainingArguments
 from hf_transfer.config import FinetuneConfig
 from hf_transfer.environment import available_cores
 from hf_transfer.errors import UserError
-from hf_transfer.training.checkpoints import checkpoint_to_continue, recorded_value
-from hf_transfer.training.cpu_precision import bfloat16_is_faster
-from hf_transfer.training.process_group import decided_by_main
-from hf_transfer.training.resume_record import PRECISION
 
 
 @dataclass(frozen=True)
@@ -96,7 +92,7 @@ def planned_arguments(config: FinetuneConfig) -> dict[str, Any]:
             What the user asked for.
 
     Returns:
-        `dict`: keyword arguments for `TrainingArguments`; of the precision on a CPU, only what the user set.
+        `dict`: keyword arguments for `TrainingArguments`; of the precision, only what the user set.
     """
     values = {name: default.value for name, default in OUR_DEFAULTS.items()}
     strategy = STRATEGY_DEFAULTS[config.strategy]
@@ -107,7 +103,9 @@ def planned_arguments(config: FinetuneConfig) -> dict[str, Any]:
     return values | config.training
 
 
-def build_training_arguments(config: FinetuneConfig, learning_rate: float) -> TrainingArguments:
+def build_training_arguments(
+    config: FinetuneConfig, learning_rate: float, precision: str | None = None
+) -> TrainingArguments:
     """Builds the arguments of the run and starts the process group of a distributed run.
 
     Args:
@@ -115,6 +113,8 @@ def build_training_arguments(config: FinetuneConfig, learning_rate: float) -> Tr
             What the user asked for.
         learning_rate (`float`):
             The rate of the backbone, or of the head where only the head learns.
+        precision (`str`, *optional*):
+            `no`, `bf16` or `fp16`; what the user or the launcher set, or float32, when left out.
 
     Returns:
         `TrainingArguments`
@@ -130,10 +130,11 @@ def build_training_arguments(config: FinetuneConfig, learning_rate: float) -> Tr
     if wants_compile_trial(config):
         # `hf_transfer.training.compiling` decides, just before the first step; either of the others would mean yes.
         values |= {"torch_compile": False, "torch_compile_backend": None, "torch_compile_mode": None}
+    if precision is not None:
+        # transformers wants to hear that a bfloat16 without a GPU is meant so.
+        without_gpu = {} if torch.cuda.is_available() else {"use_cpu": True}
+        values |= {"bf16": precision == "bf16", "fp16": precision == "fp16"} | without_gpu
     args = _training_arguments(values)
-    # Built a second time: only the first tells which process this is, and processes have to agree.
-    if args.device.type == "cpu" and not _precision_is_given(config.training) and _trains_in_bfloat16(args):
-        args = _training_arguments(values | {"bf16": True, "use_cpu": True})
     _check_trackers(args)
     if wants_batch_size(config) and args.world_size > 1:
         raise UserError(
@@ -141,13 +142,16 @@ def build_training_arguments(config: FinetuneConfig, learning_rate: float) -> Tr
             "one process",
             "--per_device_train_batch_size and --gradient_accumulation_steps by hand",
         )
-    # Plain `python` on a machine with several GPUs would fall into nn.DataParallel, slow and wrong for BatchNorm.
+    return args
+
+
+def keep_to_one_gpu(args: TrainingArguments) -> None:
+    """Keeps plain `python` on a machine with several GPUs out of nn.DataParallel, slow and wrong for BatchNorm."""
     if args.n_gpu > 1:
         print(
             f"One of {args.n_gpu} GPUs is used; `accelerate launch --multi_gpu finetune.py ...` uses all.", flush=True
         )
         args._n_gpu = 1
-    return args
 
 
 def _training_arguments(values: dict[str, Any]) -> TrainingArguments:
@@ -157,19 +161,6 @@ def _training_arguments(values: dict[str, Any]) -> TrainingArguments:
         raise UserError(
             f"The training arguments do not fit together: {error}", hint="finetune.py --help_all for all of them"
         ) from error
-
-
-def _trains_in_bfloat16(args: TrainingArguments) -> bool:
-    """Tells whether a run on the CPU is in bfloat16: as it began, or by what the main process finds faster."""
-    # In all processes, so that all of them end if there is no such checkpoint.
-    checkpoint = checkpoint_to_continue(args).folder
-
-    def decide() -> bool:
-        # Measured anew it might come out the other way, and the run would be another one.
-        recorded = recorded_value(checkpoint, PRECISION)
-        return bfloat16_is_faster() if recorded is None else recorded == "bf16"
-
-    return decided_by_main(args.process_index == 0, decide)
 
 
 def wants_batch_size(config: FinetuneConfig) -> bool:
@@ -220,7 +211,7 @@ def _follow_evaluation(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _hardware_defaults(given: dict[str, Any]) -> dict[str, Any]:
-    """Workers, pinned memory and a GPU's precision by what the machine has, unless the user decided."""
+    """Workers, pinned memory and TF32 by what the machine has, unless the user decided."""
     if given.get("use_cpu") or not torch.cuda.is_available():
         # The cores that would decode are the cores that compute; pinned memory is for copies to a GPU.
         return {"dataloader_num_workers": 0, "dataloader_pin_memory": False}
@@ -229,15 +220,9 @@ def _hardware_defaults(given: dict[str, Any]) -> dict[str, Any]:
     if given.get("dataloader_pin_memory", True):
         # A batch then goes to the device while it computes; else each waits for all that the device still has to do.
         values["accelerator_config"] = {"non_blocking": True}
-    if not _precision_is_given(given):
-        values["bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"] = True
     if torch.cuda.get_device_capability() >= (8, 0):
         values["tf32"] = True
     return values
-
-
-def _precision_is_given(given: dict[str, Any]) -> bool:
-    return bool({"bf16", "fp16"} & given.keys()) or "ACCELERATE_MIXED_PRECISION" in os.environ
 
 
 def _cores_per_process() -> int:

@@ -6,24 +6,18 @@ which parts are frozen.
 
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 
 from hf_transfer.config import FinetuneConfig
-from hf_transfer.data.image_data import ImageData
-from hf_transfer.data.image_dataset import ImageClassificationDataset
-from hf_transfer.data.transforms import build_eval_transform
 from hf_transfer.errors import UserError
 from hf_transfer.models.batch_norm import has_batch_norm
-from hf_transfer.models.checkpoint import Checkpoint
 from hf_transfer.training.arguments import RATE_DEFAULTS, Default
 from hf_transfer.training.head_rate import measured_head_rate
+from hf_transfer.training.sampled_pictures import SampledPictures
 
 YOURS = "as you asked"
 HEAD_TO_BACKBONE = 10.0
 """The head's rate in units of the backbone's where the user gives the latter alone."""
-_SAMPLE = 32
-_BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -36,25 +30,24 @@ class LearningRates:
     head_reason: str
 
 
-def plan_rates(config: FinetuneConfig, data: ImageData, checkpoint: Checkpoint) -> LearningRates:
+def plan_rates(config: FinetuneConfig, sample: SampledPictures) -> LearningRates:
     """Chooses the rates: the user's, or by kind of network and by the features that the head sees.
 
     Args:
         config (`FinetuneConfig`):
             What the user asked for; `--learning_rate` is the backbone's, or the head's where only the head learns.
-        data (`ImageData`):
-            A few training pictures are shown to the model where the head's rate has to be measured.
-        checkpoint (`Checkpoint`):
-            The model and its processor.
+        sample (`SampledPictures`):
+            The model, and pictures that are shown to it where the head's rate has to be measured.
 
     Returns:
         [`LearningRates`]
     """
     given = _given_rate(config)
-    backbone = (
-        Default(float(given), YOURS) if given is not None else default_backbone_rate(config.strategy, checkpoint.model)
-    )
-    head = _head_rate(config, data, checkpoint, backbone)
+    if given is not None:
+        backbone = Default(float(given), YOURS)
+    else:
+        backbone = default_backbone_rate(config.strategy, sample.checkpoint.model)
+    head = _head_rate(config, sample, backbone)
     if config.strategy == "feature-extraction":
         backbone = head
     return LearningRates(backbone.value, head.value, backbone.reason, head.reason)
@@ -80,7 +73,7 @@ def _given_rate(config: FinetuneConfig) -> float | None:
     return config.lr_backbone
 
 
-def _head_rate(config: FinetuneConfig, data: ImageData, checkpoint: Checkpoint, backbone: Default) -> Default:
+def _head_rate(config: FinetuneConfig, sample: SampledPictures, backbone: Default) -> Default:
     given = _given_rate(config)
     if config.lr_head is not None:
         return Default(config.lr_head, YOURS)
@@ -88,15 +81,7 @@ def _head_rate(config: FinetuneConfig, data: ImageData, checkpoint: Checkpoint, 
         return backbone
     if given is not None:
         return Default(HEAD_TO_BACKBONE * backbone.value, "ten times the backbone's")
-    measured = measured_head_rate(checkpoint.model, checkpoint.head_parameter_names, _sample(data, checkpoint))
+    measured = measured_head_rate(sample.head_inputs)
     if measured is None:
         return RATE_DEFAULTS["head"]
-    return Default(measured, f"measured on the features of {min(_SAMPLE, len(data.train))} training images")
-
-
-def _sample(data: ImageData, checkpoint: Checkpoint) -> list[torch.Tensor]:
-    """Returns batches of training pictures, taken evenly, since classes may lie one after the other."""
-    pictures = ImageClassificationDataset(data.train, build_eval_transform(checkpoint.image_processor), seed=None)
-    step = max(1, len(pictures) // _SAMPLE)
-    pixels = [pictures[visit]["pixel_values"] for visit in range(0, len(pictures), step)[:_SAMPLE]]
-    return list(torch.stack(pixels).split(_BATCH))
+    return Default(measured, f"measured on the features of {len(sample)} training images")

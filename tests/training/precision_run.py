@@ -10,13 +10,14 @@ from pathlib import Path
 
 import torch
 
-from hf_transfer.config import FinetuneConfig
-from hf_transfer.training import arguments
+from hf_transfer.pipeline import arguments_of
+from hf_transfer.training import precision
+from tests.training.test_precision import config, sample
 
 if __name__ == "__main__":
     folder, rank = Path(sys.argv[1]), os.environ["RANK"]
-    arguments.bfloat16_is_faster = lambda: rank == "0"
-    training = {"output_dir": str(folder / "run"), "use_cpu": True, "report_to": "none"}
-    args = arguments.build_training_arguments(FinetuneConfig(model="m", dataset="d", training=training), 1e-3)
+    precision.bfloat16_is_faster = lambda: rank == "0"
+    asked = config("full", {"output_dir": str(folder / "run"), "use_cpu": True, "report_to": "none"})
+    args, _ = arguments_of(asked, 1e-3, sample())
     (folder / rank).write_text(f"{args.mixed_precision}, {args.world_size} processes", encoding="utf-8")
     torch.distributed.destroy_process_group()

@@ -1,8 +1,5 @@
 """Defaults in layers: Trainer's, ours, the strategy's, the user's."""
 
-import os
-import subprocess
-import sys
 import types
 
 import pytest
@@ -10,7 +7,6 @@ import torch
 
 from hf_transfer.config import FinetuneConfig
 from hf_transfer.errors import UserError
-from hf_transfer.training import arguments
 from hf_transfer.training.arguments import (
     OUR_DEFAULTS,
     STRATEGY_DEFAULTS,
@@ -18,9 +14,6 @@ from hf_transfer.training.arguments import (
     planned_arguments,
     recomputes_activations,
 )
-from hf_transfer.training.checkpoints import seal_checkpoint, write_identity
-from hf_transfer.training.resume_record import PRECISION
-from tests.ports import unused_port
 
 
 def config(strategy: str = "full", training: dict | None = None, **settings) -> FinetuneConfig:
@@ -65,44 +58,11 @@ def test_output_dir_is_named_after_model_data_and_strategy():
     assert named["output_dir"] == "runs/convnext-tiny-224-b-c-full"
 
 
-@pytest.mark.parametrize("faster", [True, False])
-def test_bf16_on_a_processor_that_is_faster_in_it(faster: bool, monkeypatch: pytest.MonkeyPatch, tmp_path):
-    monkeypatch.setattr(arguments, "bfloat16_is_faster", lambda: faster)
-    on_cpu = {"output_dir": str(tmp_path), "use_cpu": True}
-    args = build_training_arguments(config(training=on_cpu), 1e-3)
-    assert args.bf16 is faster
-    assert args.mixed_precision == ("bf16" if faster else "no")
-
-
-def test_a_given_precision_is_not_measured(monkeypatch: pytest.MonkeyPatch, tmp_path):
-    monkeypatch.setattr(arguments, "bfloat16_is_faster", lambda: pytest.fail("measured, and need not be"))
-    on_cpu = {"output_dir": str(tmp_path), "use_cpu": True}
-    assert build_training_arguments(config(training=on_cpu | {"bf16": False}), 1e-3).mixed_precision == "no"
-    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
-    assert build_training_arguments(config(training=on_cpu), 1e-3).mixed_precision == "no"
-
-
-@pytest.mark.parametrize("recorded", ["bf16", "no"])
-def test_a_resumed_run_keeps_the_precision_it_began_with(recorded: str, monkeypatch: pytest.MonkeyPatch, tmp_path):
-    monkeypatch.setattr(arguments, "bfloat16_is_faster", lambda: pytest.fail("measured, and need not be"))
-    checkpoint = tmp_path / "checkpoint-1"
-    checkpoint.mkdir()
-    write_identity(checkpoint, {PRECISION: recorded})
-    seal_checkpoint(checkpoint)
-    on_cpu = {"output_dir": str(tmp_path), "use_cpu": True, "resume_from_checkpoint": "last"}
-    assert build_training_arguments(config(training=on_cpu), 1e-3).mixed_precision == recorded
-    given = build_training_arguments(config(training=on_cpu | {"bf16": recorded == "no"}), 1e-3)
-    assert given.mixed_precision != recorded
-
-
-def test_processes_agree_on_what_the_main_one_finds_faster(tmp_path):
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
-    command += ["--master_port", str(unused_port()), "-m", "tests.training.precision_run", str(tmp_path)]
-    environment = {name: value for name, value in os.environ.items() if name != "ACCELERATE_MIXED_PRECISION"}
-    environment |= {"OMP_NUM_THREADS": "1"}
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
-    assert result.returncode == 0, result.stderr[-3000:]
-    assert [(tmp_path / rank).read_text(encoding="utf-8") for rank in "01"] == ["bf16, 2 processes"] * 2
+@pytest.mark.parametrize("chosen", ["bf16", "no"])
+def test_a_chosen_precision(chosen: str, tmp_path):
+    args = build_training_arguments(config(training={"output_dir": str(tmp_path), "use_cpu": True}), 1e-3, chosen)
+    assert args.bf16 is (chosen == "bf16")
+    assert args.mixed_precision == chosen
 
 
 @pytest.mark.parametrize("name", ["activation_checkpointing", "gradient_checkpointing"])

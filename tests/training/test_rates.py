@@ -8,11 +8,15 @@ from hf_transfer.config import FinetuneConfig
 from hf_transfer.data.image_data import ImageData
 from hf_transfer.models.checkpoint import Checkpoint
 from hf_transfer.models.head import find_head
+from hf_transfer.models.head_inputs import head_inputs
 from hf_transfer.training.arguments import RATE_DEFAULTS
 from hf_transfer.training.head_rate import LOGIT_STEP, measured_head_rate
 from hf_transfer.training.rates import plan_rates
+from hf_transfer.training.sampled_pictures import SampledPictures
 from tests.models.families import tiny_image_processor
 from tests.training.tiny_run import NUM_LABELS, tiny_model, tiny_split
+
+HEAD = ("head.weight", "head.bias")
 
 
 def config(strategy: str = "full", training: dict | None = None, **settings) -> FinetuneConfig:
@@ -45,14 +49,14 @@ class TwoFeatures(nn.Module):
 
 @pytest.mark.parametrize("scale", [0.5, 1.0, 40.0])
 def test_the_rate_of_a_head_is_the_inverse_of_the_norm_of_its_features(scale):
-    rate = measured_head_rate(TwoFeatures(scale), ("head.weight", "head.bias"), [torch.zeros(5, 3, 4, 4)])
+    rate = measured_head_rate(head_inputs(TwoFeatures(scale), HEAD, [torch.zeros(5, 3, 4, 4)]))
     assert rate == pytest.approx(LOGIT_STEP / (4 * scale), rel=0.05)
 
 
 def test_one_step_of_adam_moves_a_logit_by_the_promised_amount():
     model = TwoFeatures(7.0)
     pixels = torch.zeros(1, 3, 4, 4)
-    rate = measured_head_rate(model, ("head.weight", "head.bias"), [pixels])
+    rate = measured_head_rate(head_inputs(model, HEAD, [pixels]))
     optimizer = torch.optim.Adam([model.head.weight], lr=rate)
     before = model(pixels)[0, 0].item()
     model(pixels)[0, 0].backward()
@@ -61,14 +65,14 @@ def test_one_step_of_adam_moves_a_logit_by_the_promised_amount():
 
 
 def test_features_of_zeros_have_no_rate():
-    assert measured_head_rate(TwoFeatures(0.0), ("head.weight", "head.bias"), [torch.zeros(1, 3, 4, 4)]) is None
+    assert measured_head_rate(head_inputs(TwoFeatures(0.0), HEAD, [torch.zeros(1, 3, 4, 4)])) is None
 
 
 def test_measuring_changes_neither_model_nor_random_numbers():
     made = checkpoint("resnet")
     before = {name: tensor.clone() for name, tensor in made.model.state_dict().items()}
     state = torch.get_rng_state()
-    rates = plan_rates(config(), data(), made)
+    rates = plan_rates(config(), SampledPictures(data(), made))
     assert rates.head != RATE_DEFAULTS["head"].value
     assert rates.head_reason.startswith("measured")
     assert torch.equal(state, torch.get_rng_state())
@@ -79,18 +83,18 @@ def test_measuring_changes_neither_model_nor_random_numbers():
 
 @pytest.mark.parametrize(("model_type", "kind"), [("resnet", "backbone with BatchNorm"), ("vit", "backbone")])
 def test_the_backbone_follows_the_kind_of_network(model_type, kind):
-    assert plan_rates(config(), data(), checkpoint(model_type)).backbone == RATE_DEFAULTS[kind].value
+    assert plan_rates(config(), SampledPictures(data(), checkpoint(model_type))).backbone == RATE_DEFAULTS[kind].value
 
 
 def test_the_user_wins():
     made = checkpoint("vit")
-    rates = plan_rates(config(training={"learning_rate": 2e-4}), data(), made)
+    rates = plan_rates(config(training={"learning_rate": 2e-4}), SampledPictures(data(), made))
     assert (rates.backbone, rates.head) == (2e-4, pytest.approx(2e-3))
-    assert plan_rates(config(lr_head=0.5), data(), made).head == 0.5
-    alone = plan_rates(config("feature-extraction", {"learning_rate": 0.02}), data(), made)
+    assert plan_rates(config(lr_head=0.5), SampledPictures(data(), made)).head == 0.5
+    alone = plan_rates(config("feature-extraction", {"learning_rate": 0.02}), SampledPictures(data(), made))
     assert (alone.backbone, alone.head) == (0.02, 0.02)
 
 
 def test_from_scratch_one_rate_serves_all():
-    rates = plan_rates(config("scratch"), data(), checkpoint("vit"))
+    rates = plan_rates(config("scratch"), SampledPictures(data(), checkpoint("vit")))
     assert rates.backbone == rates.head == RATE_DEFAULTS["scratch"].value

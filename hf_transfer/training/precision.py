@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import TrainingArguments
 
 from hf_transfer.config import FinetuneConfig
@@ -126,11 +127,13 @@ def _faster(device: torch.device) -> str | None:
 
 def _moved(device: torch.device, half: str, sample: SampledPictures) -> float | None:
     """Returns [`moved_share`] of the sample on a device; `None` where nothing can be said."""
-    model, names = sample.checkpoint.model, sample.checkpoint.head_parameter_names
+    names = sample.checkpoint.head_parameter_names
+    model: nn.Module = sample.checkpoint.model
     before = next(model.parameters()).device
+    model.to(device)
     try:
         with torch.autocast(device.type, _HALF[half]):
-            seen = head_inputs(model.to(device), names, (pixels.to(device) for pixels in sample.batches))
+            seen = head_inputs(model, names, (pixels.to(device) for pixels in sample.batches))
     finally:
         model.to(before)
     return moved_share(sample.head_inputs, [features.cpu() for features in seen])

@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from hf_transfer.cache_folder import lock_of, make_room, shown_size
 from hf_transfer.data.drawn_pictures import DrawnPicture, collate_pixels
 from hf_transfer.data.visits import VisitedImages
+from hf_transfer.training.folded_norms import Pair, foldable_norms, folded_norms
 from hf_transfer.training.prefix_cost import measure_costs
 from hf_transfer.training.prefix_cut import PrefixCut
 from hf_transfer.training.prefix_plan import Costs
@@ -139,8 +140,7 @@ class PrefixBuilder:
         # As a training step has it.
         model.train()
         self.trainer.unfreezing.keep_frozen_still()
-        some_pictures = self.trainer.pixels_of(self.splits["validation"].pictures, _CHECKED_PICTURES)
-        cut = find_cut(model, self.trainer.groups, boundary, some_pictures)
+        cut = find_cut(model, self.trainer.groups, boundary, self._some_pictures())
         if cut is None:
             return "no cut of this network was exact"
         sizes = {
@@ -193,6 +193,7 @@ class PrefixBuilder:
             "precision": self.trainer.args.mixed_precision,
             "layout": str(self.trainer.memory_format),
             "products": type(self.trainer.products()).__name__,
+            "norms folded": self._folds_norms(),
             "one token": None if only_read is None else dataclasses.astuple(only_read.read),
             "torch": torch.__version__,
         }
@@ -245,9 +246,20 @@ class PrefixBuilder:
         )
         was_training = cut.model.training
         cut.model.eval()
-        for numbers, batch in loader:
-            store.write(numbers, cut.collect(self.pixels(batch)))
+        with folded_norms(cut.model, self._norms_to_fold(cut)):
+            for numbers, batch in loader:
+                store.write(numbers, cut.collect(self.pixels(batch)))
         cut.model.train(was_training)
+
+    def _folds_norms(self) -> bool:
+        """Tells whether rounding is fine enough for another order of it to be of no consequence."""
+        return self.trainer.args.mixed_precision == "no"
+
+    def _norms_to_fold(self, cut: PrefixCut) -> tuple[Pair, ...]:
+        return foldable_norms(cut, self._some_pictures()) if self._folds_norms() else ()
+
+    def _some_pictures(self) -> torch.Tensor:
+        return self.trainer.pixels_of(self.splits["validation"].pictures, _CHECKED_PICTURES)
 
     def _hold_on_device(self, stores: Mapping[str, PrefixStore], needed: int) -> None:
         device = self.trainer.args.device

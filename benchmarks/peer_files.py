@@ -9,9 +9,10 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from torch.utils.data import Dataset
 
@@ -19,6 +20,16 @@ SPLITS = ("train", "validation", "test")
 PICTURES, LIST = "pictures", "files.csv"
 SCRATCH = Path(tempfile.gettempdir()) / "hf_transfer_peers"
 """Where pictures, caches and runs go, unless the user says otherwise."""
+
+
+class ListedFile(NamedTuple):
+    """A line of the list."""
+
+    split: str
+    file: str
+    """Below the folder of pictures, with slashes."""
+    label: str
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -78,26 +89,37 @@ def shared_files(dataset: Path, scratch: Path, max_images: int | None = None) ->
         return folder
     scratch.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(dir=scratch))
-    with (unfinished / LIST).open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(_written(dataset, unfinished / PICTURES, max_images))
+    write_list(unfinished, _written(dataset, unfinished / PICTURES, max_images))
     os.replace(unfinished, folder)
     return folder
 
 
 def read_files(folder: Path) -> Files:
     """Reads what [`shared_files`] wrote."""
-    text = (folder / LIST).read_text(encoding="utf-8")
-    lines = list(csv.reader(text.splitlines()))
-    names = tuple(sorted({label for _, _, label, _ in lines}))
+    lines = read_list(folder)
+    names = tuple(sorted({line.label for line in lines}))
     rows = {
-        split: tuple((folder / PICTURES / file, names.index(label)) for of, file, label, _ in lines if of == split)
+        split: tuple((folder / PICTURES / one.file, names.index(one.label)) for one in lines if one.split == split)
         for split in SPLITS
     }
-    return Files(folder / PICTURES, names, rows, hashlib.sha256(text.encode()).hexdigest())
+    fingerprint = hashlib.sha256((folder / LIST).read_text(encoding="utf-8").encode()).hexdigest()
+    return Files(folder / PICTURES, names, rows, fingerprint)
 
 
-def _written(dataset: Path, target: Path, max_images: int | None) -> list[tuple[str, str, str, str]]:
-    """Copies the pictures and returns split, file, label and hash of each."""
+def write_list(folder: Path, lines: Iterable[ListedFile]) -> None:
+    """Writes the list of a folder's files, in order."""
+    with (folder / LIST).open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(sorted(lines))
+
+
+def read_list(folder: Path) -> list[ListedFile]:
+    """Reads what [`write_list`] wrote."""
+    with (folder / LIST).open(newline="", encoding="utf-8") as file:
+        return [ListedFile(*line) for line in csv.reader(file)]
+
+
+def _written(dataset: Path, target: Path, max_images: int | None) -> list[ListedFile]:
+    """Copies the pictures and returns what is listed of each."""
     # Only here: whoever reads what was written need not wait for the import.
     from hf_transfer.config import FinetuneConfig
     from hf_transfer.data.loading import load_image_data
@@ -114,8 +136,8 @@ def _written(dataset: Path, target: Path, max_images: int | None) -> list[tuple[
                 shutil.copyfile(image["path"], target / name)
             else:
                 (target / name).write_bytes(image["bytes"])
-            lines.append((split, name.as_posix(), label, data.content_hashes[split][row]))
-    return sorted(lines)
+            lines.append(ListedFile(split, name.as_posix(), label, data.content_hashes[split][row]))
+    return lines
 
 
 def _kept(labels: Sequence[int], max_images: int | None) -> list[int]:

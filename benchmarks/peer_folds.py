@@ -10,7 +10,6 @@ there. Nothing is chosen by the results. Writes `benchmarks/results/peer_folds.m
 are in it are not repeated.
 """
 
-import csv
 import os
 import shutil
 import statistics
@@ -18,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import peer_plan as plan
-from peer_files import LIST, PICTURES, SCRATCH, SPLITS, Files, read_files, shared_files
+from peer_files import PICTURES, SCRATCH, SPLITS, Files, ListedFile, read_files, read_list, shared_files, write_list
 from peer_results import WITHIN, in_pairs, of, paired, spread
 from peer_table import shown
 from peers import run_contender
@@ -56,7 +55,7 @@ def dealt_out(files: Files, fold: int) -> dict[str, list[tuple[Path, int]]]:
 def fold_folder(data: Path, fold: int) -> Path:
     """Writes the splits of a fold as `peer_files` does, and returns their folder."""
     files, folder = read_files(data), data.with_name(f"{data.name}-fold-{fold}")
-    hashes = {line[1]: line[3] for line in csv.reader((data / LIST).read_text(encoding="utf-8").splitlines())}
+    hashes = {line.file: line.sha256 for line in read_list(data)}
     shutil.rmtree(folder, ignore_errors=True)
     lines = []
     for split, rows in dealt_out(files, fold).items():
@@ -66,9 +65,8 @@ def fold_folder(data: Path, fold: int) -> Path:
             name = Path(split) / label / f"{before.parts[0]}-{path.name}"
             (folder / PICTURES / name).parent.mkdir(parents=True, exist_ok=True)
             os.link(path, folder / PICTURES / name)
-            lines.append((split, name.as_posix(), label, hashes[before.as_posix()]))
-    with (folder / LIST).open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(sorted(lines))
+            lines.append(ListedFile(split, name.as_posix(), label, hashes[before.as_posix()]))
+    write_list(folder, lines)
     return folder
 
 

@@ -88,6 +88,11 @@ def timed(records: Sequence[dict]) -> list[dict]:
     return [record for record in records if not record.get("accuracy_only")]
 
 
+def for_accuracy_alone(records: Sequence[dict]) -> list[dict]:
+    """Returns the runs that [`timed`] leaves out."""
+    return [record for record in records if record.get("accuracy_only")]
+
+
 def accuracies(records: Sequence[dict], row: str, contender: str) -> list[float]:
     """Returns test accuracies, of whole runs alone."""
     return [r["accuracy"] for r in of(records, row, contender) if not is_scaled(r) and r["accuracy"] is not None]

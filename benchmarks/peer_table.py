@@ -11,6 +11,7 @@ from peer_results import (
     Goal,
     Spread,
     accuracies,
+    for_accuracy_alone,
     goals,
     images_per_second,
     is_scaled,
@@ -70,11 +71,10 @@ def _section(row: plan.Row, records: Sequence[dict]) -> list[str]:
 
 def _lab(records: Sequence[dict]) -> str:
     fastai = sorted({r["versions"]["fastai"] for r in records} - {"not installed"})
-    counted = timed(records)
-    alone = [record for record in records if record not in counted]
+    alone = for_accuracy_alone(records)
     elsewhere = f" Runs for accuracy alone: {lab_note(alone)}" if alone else ""
     return (
-        f"{lab_note(counted)}{elsewhere} fastai {', '.join(fastai) or 'not installed'}. Precision: "
+        f"{lab_note(timed(records))}{elsewhere} fastai {', '.join(fastai) or 'not installed'}. Precision: "
         f"{', '.join(sorted({r['precision'] for r in records}))}. Load of the machine before a run (1 is one busy "
         f"core): at most {max(r['load'] for r in records):.1f}."
     )

@@ -1,6 +1,5 @@
 """The comparison on five folds: every picture is tested once, and in no other split of its fold."""
 
-import csv
 from importlib import import_module
 from pathlib import Path
 
@@ -21,9 +20,8 @@ def data(tmp_path: Path) -> Path:
             name = f"{split}/{label}/{number:05d}.jpg"
             (folder / files.PICTURES / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / files.PICTURES / name).write_text(f"{split} {number}")
-            lines.append((split, name, label, f"hash of {split} {number}"))
-    with (folder / files.LIST).open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(sorted(lines))
+            lines.append(files.ListedFile(split, name, label, f"hash of {split} {number}"))
+    files.write_list(folder, lines)
     return folder
 
 
@@ -49,8 +47,8 @@ def test_a_fold_is_written_as_the_peers_read_it(data: Path):
     for split, rows in dealt.items():
         expected = sorted((path.read_text(), label) for path, label in rows)
         assert sorted((path.read_text(), label) for path, label in written.rows[split]) == expected
-    for _, name, _, digest in csv.reader((folder / peer_files.LIST).read_text(encoding="utf-8").splitlines()):
-        assert digest == f"hash of {(folder / peer_files.PICTURES / name).read_text()}"
+    for line in peer_files.read_list(folder):
+        assert line.sha256 == f"hash of {(folder / peer_files.PICTURES / line.file).read_text()}"
     assert written.fingerprint != peer_files.read_files(folds.fold_folder(data, 0)).fingerprint
 
 

@@ -1,7 +1,7 @@
 """Ours on a GPU: the command that a user runs, in this process, with a clock in its trainer.
 
 Knows which options are given and where a run says what it measured. Everything else is as a user has it: the decoded
-cache, the loader's workers, precision and layout are the defaults.
+cache, the loader's workers and layout are the defaults.
 """
 
 import json
@@ -147,8 +147,9 @@ def _run(
     words += ["--per_device_train_batch_size", str(size.batch), "--check_usage", "false"]
     words += ["--per_device_eval_batch_size", str(size.inference_batch)]
     words += ["--eval_strategy", "no", "--save_strategy", "no", "--report_to", "none"]
-    if device.type == "cpu":
-        words += ["--use_cpu", "true", "--bf16", "false"]
+    # As the bare loops: by default a network may be left in float32 where bfloat16 moves its features, and those of
+    # random weights tell nothing.
+    words += ["--use_cpu", "true", "--bf16", "false"] if device.type == "cpu" else ["--bf16", "true"]
     with _clocked(clock):
         exit_code = run_command("train", words)
     if exit_code != 0:

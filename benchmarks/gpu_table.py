@@ -18,7 +18,7 @@ classes ({train} for training, {other} for validation, as many for the test), wh
 a second throughout.
 
 - **ours, training**: `finetune.py --strategy full` as a user runs it (pictures decoded once, `light` augmentation, our
-  defaults for workers, precision and layout; batches of {batch}, no evaluation between epochs), the steps after a
+  defaults for workers and layout; bfloat16, batches of {batch}, no evaluation between epochs), the steps after a
   warm-up of {warm_up}.
 - **ours, extraction**: `--strategy feature-extraction` from the JPEG files, nothing kept before: images (views of
   training pictures, and validation pictures) over the seconds in which pictures are decoded, each once for all its

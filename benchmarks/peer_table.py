@@ -35,7 +35,7 @@ keeps the best on validation data as it does by default. Settings of each peer a
 normalisation layers learn, unless they are called wholly frozen; "ours, partial" is beside them for that, and lets the
 last quarter of the blocks learn. Ratios are of the rounds that both ran. Where a row names several codes, some
 contenders ran again with a later one, not in turns with all the others. Runs "for accuracy alone" were made on
-another machine, and their times are left out.
+another machine or at another time, and their times are left out.
 """
 
 

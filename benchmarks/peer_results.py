@@ -84,7 +84,7 @@ def of(records: Sequence[dict], row: str, contender: str) -> list[dict]:
 
 
 def timed(records: Sequence[dict]) -> list[dict]:
-    """Leaves out the runs that were made for their accuracy alone, as on another machine than the rest of a row or long before."""
+    """Leaves out runs made for their accuracy alone, as on another machine than the rest of a row, or long before."""
     return [record for record in records if not record.get("accuracy_only")]
 
 

@@ -91,6 +91,7 @@ def finetune(config: FinetuneConfig) -> RunReport | None:
         rates = plan_rates(config, sample)
     with clock.stage("training"):
         args, precision = arguments_of(config, rates.backbone, sample)
+        del sample  # with its pixels, which the training has no room to spare for
         if follows_memory(config, args):
             args.weight_decay = head_decay(args, len(data.train))
         visits = planned_visits(args, len(data.train))

@@ -6,6 +6,7 @@ Knows models, pixels, files and processes. Does not know which phases there are 
 
 import bisect
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
@@ -111,6 +112,7 @@ class PrefixBuilder:
         self.trainer = trainer
         self.settings = settings
         self.splits = splits
+        self._folded: tuple[PrefixCut, tuple[Pair, ...]] | None = None
 
     def laid_out(self, values: torch.Tensor) -> torch.Tensor:
         """Returns feature maps and pictures in the memory layout of the training."""
@@ -140,7 +142,7 @@ class PrefixBuilder:
         # As a training step has it.
         model.train()
         self.trainer.unfreezing.keep_frozen_still()
-        cut = find_cut(model, self.trainer.groups, boundary, self._some_pictures())
+        cut = find_cut(model, self.trainer.groups, boundary, self._some_pictures)
         if cut is None:
             return "no cut of this network was exact"
         sizes = {
@@ -256,8 +258,14 @@ class PrefixBuilder:
         return self.trainer.args.mixed_precision == "no"
 
     def _norms_to_fold(self, cut: PrefixCut) -> tuple[Pair, ...]:
-        return foldable_norms(cut, self._some_pictures()) if self._folds_norms() else ()
+        """Looks for them once for each cut: its splits are filled one after the other."""
+        if not self._folds_norms():
+            return ()
+        if self._folded is None or self._folded[0] is not cut:
+            self._folded = cut, foldable_norms(cut, self._some_pictures)
+        return self._folded[1]
 
+    @functools.cached_property
     def _some_pictures(self) -> torch.Tensor:
         return self.trainer.pixels_of(self.splits["validation"].pictures, _CHECKED_PICTURES)
 

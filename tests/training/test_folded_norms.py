@@ -1,5 +1,7 @@
 """BatchNorm folded into convolutions: which, that features stay the same, and that the network is left as it was."""
 
+import itertools
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -7,9 +9,13 @@ import torch
 from torch import nn
 
 from hf_transfer.models.layer_groups import layer_groups
+from hf_transfer.training import prefix_build
 from hf_transfer.training.folded_norms import foldable_norms, folded_norms
 from hf_transfer.training.prefix_cut import PrefixCut
 from hf_transfer.training.prefix_search import cut_at
+from hf_transfer.training.prefix_store import PrefixStore
+from tests.training.cached_run import cached_trainer, weights_of
+from tests.training.test_thawing_processes import assert_same
 from tests.training.tiny_run import tiny_model
 
 
@@ -117,3 +123,45 @@ def test_families(family: str, folds: bool):
     with folded_norms(model, pairs):
         for part, whole in zip(cut.collect(pixels), before, strict=True):
             torch.testing.assert_close(part, whole)
+
+
+def norms_in(model: nn.Module) -> int:
+    return sum(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+
+
+def trained(folder: Path, mode: str, **settings) -> nn.Module:
+    """Returns a network whose head has learned, on what was kept below it unless `mode` is `off`."""
+    model = tiny_model("resnet")
+    settings = {"strategy": "feature-extraction", "num_train_epochs": 4, "use_cpu": True} | settings
+    cached_trainer(model, folder / mode, "resnet", folder / "cache", mode=mode, **settings).train()
+    return model
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_run_folds_in_float32_alone(precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Where another order of rounding is of no consequence: weights are those of a run that keeps nothing."""
+    calls, written, looked = [], [], []
+    forward, write, find = nn.BatchNorm2d.forward, PrefixStore.write, prefix_build.foldable_norms
+
+    def counted(norm, given):
+        calls.append(norm)
+        return forward(norm, given)
+
+    def noting(store, *rows):
+        written.append(len(calls))
+        write(store, *rows)
+
+    def looking(*args):
+        looked.append(find(*args))
+        return looked[-1]
+
+    monkeypatch.setattr(nn.BatchNorm2d, "forward", counted)
+    monkeypatch.setattr(PrefixStore, "write", noting)
+    monkeypatch.setattr(prefix_build, "foldable_norms", looking)
+    kept = trained(tmp_path, "auto", bf16=precision == "bfloat16")
+    folds = precision == "float32"
+    norms_run = {after - before for before, after in itertools.pairwise(written)}
+    assert norms_run == {0 if folds else norms_in(kept)}
+    # Once, for the training and the validation pictures.
+    assert len(looked) == folds
+    assert_same(weights_of(trained(tmp_path, "off", bf16=precision == "bfloat16")), weights_of(kept))

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import nn
 from torch.profiler import profile
 
 from hf_transfer import cpu_products
@@ -87,24 +86,6 @@ def test_quicker_products_learn_the_same(precision: str, tmp_path: Path, monkeyp
         used = {event.key for event in seen.key_averages()}
         assert ("aten::_softmax" if precision == "bfloat16" else "aten::mkldnn_linear") in used
     assert_same(weights["off"], weights["auto"])
-
-
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_norms_are_folded_while_features_are_computed(precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """In float32, where another order of rounding is of no consequence; weights are those of a run that does not."""
-    model, computed = tiny_model("resnet"), []
-    write = prefix_store.PrefixStore.write
-
-    def noting(store, *rows):
-        computed.append(sum(isinstance(module, nn.BatchNorm2d) for module in model.modules()))
-        write(store, *rows)
-
-    monkeypatch.setattr(prefix_store.PrefixStore, "write", noting)
-    settings = {"strategy": "feature-extraction", "num_train_epochs": 4, "bf16": precision == "bfloat16"}
-    norms = sum(isinstance(module, nn.BatchNorm2d) for module in model.modules())
-    cached_trainer(model, tmp_path / "run", "resnet", tmp_path / "cache", use_cpu=True, **settings).train()
-    assert set(computed) == {0 if precision == "float32" else norms}
-    assert sum(isinstance(module, nn.BatchNorm2d) for module in model.modules()) == norms
 
 
 def test_views_repeat_and_as_many_views_as_epochs_are_no_views(tmp_path: Path):

@@ -10,10 +10,8 @@ import pytest
 import torch
 
 from hf_transfer.config import FinetuneConfig
-from hf_transfer.data.image_data import ImageData
 from hf_transfer.data.loading import load_image_data
-from hf_transfer.models.checkpoint import Checkpoint, load_checkpoint
-from hf_transfer.models.head import find_head
+from hf_transfer.models.checkpoint import load_checkpoint
 from hf_transfer.pipeline import arguments_of
 from hf_transfer.training import precision
 from hf_transfer.training.arguments import build_training_arguments
@@ -21,28 +19,17 @@ from hf_transfer.training.checkpoints import seal_checkpoint, write_identity
 from hf_transfer.training.precision import MOST_MOVED, choose_precision, moved_share
 from hf_transfer.training.resume_record import PRECISION
 from hf_transfer.training.sampled_pictures import SampledPictures
-from tests.models.families import tiny_image_processor
 from tests.ports import unused_port
-from tests.training.tiny_run import NUM_LABELS, tiny_model, tiny_split
+from tests.training.tiny_sample import tiny_sample
 
 
 def config(strategy: str, training: dict) -> FinetuneConfig:
     return FinetuneConfig(model="m", dataset="d", strategy=strategy, training=training)
 
 
-def sample(model_type: str = "vit") -> SampledPictures:
-    model = tiny_model(model_type).eval()
-    head, split = find_head(model), tiny_split(12)
-    names = tuple(str(index) for index in range(NUM_LABELS))
-    data = ImageData("d", "table", split, split, split, names, {}, "fingerprint")
-    return SampledPictures(
-        data, Checkpoint(model, tiny_image_processor(model_type), "m", None, "A", head, head, None, ())
-    )
-
-
 def chosen(strategy: str, tmp_path, pictures: SampledPictures | None = None, **training):
     asked = config(strategy, {"output_dir": str(tmp_path), "use_cpu": True, **training})
-    return choose_precision(asked, build_training_arguments(asked, 1e-3), pictures or sample())
+    return choose_precision(asked, build_training_arguments(asked, 1e-3), pictures or tiny_sample())
 
 
 @pytest.fixture
@@ -90,7 +77,7 @@ def test_weights_that_all_learn_learn_in_the_faster_one(strategy, bfloat16_pays,
 
 
 def test_a_network_is_looked_at_and_left_as_it_was(bfloat16_pays, tmp_path):
-    pictures = sample("resnet")
+    pictures = tiny_sample("resnet")
     before = {name: tensor.clone() for name, tensor in pictures.checkpoint.model.state_dict().items()}
     state = torch.get_rng_state()
     assert chosen("feature-extraction", tmp_path, pictures) == chosen("feature-extraction", tmp_path, pictures)
@@ -108,7 +95,7 @@ def test_what_the_head_sees_is_really_compared(bfloat16_pays, monkeypatch, tmp_p
         return moved_share(full, half)
 
     monkeypatch.setattr(precision, "moved_share", noting)
-    pictures = sample("vit")
+    pictures = tiny_sample("vit")
     chosen("feature-extraction", tmp_path, pictures)
     [(full, half)] = seen
     assert [features.shape for features in full] == [features.shape for features in half]
@@ -159,7 +146,7 @@ def test_the_arguments_follow(bfloat16_pays, monkeypatch: pytest.MonkeyPatch, tm
     asked = config("feature-extraction", {"output_dir": str(tmp_path), "use_cpu": True})
     for share, name in ((0.0, "bf16"), (1.0, "no")):
         moved(monkeypatch, share)
-        args, why = arguments_of(asked, 1e-3, sample())
+        args, why = arguments_of(asked, 1e-3, tiny_sample())
         assert (args.mixed_precision, why.name) == (name, name)
 
 

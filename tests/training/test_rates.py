@@ -5,34 +5,17 @@ import torch
 from torch import nn
 
 from hf_transfer.config import FinetuneConfig
-from hf_transfer.data.image_data import ImageData
-from hf_transfer.models.checkpoint import Checkpoint
-from hf_transfer.models.head import find_head
 from hf_transfer.models.head_inputs import head_inputs
 from hf_transfer.training.arguments import RATE_DEFAULTS
 from hf_transfer.training.head_rate import LOGIT_STEP, measured_head_rate
 from hf_transfer.training.rates import plan_rates
-from hf_transfer.training.sampled_pictures import SampledPictures
-from tests.models.families import tiny_image_processor
-from tests.training.tiny_run import NUM_LABELS, tiny_model, tiny_split
+from tests.training.tiny_sample import tiny_sample
 
 HEAD = ("head.weight", "head.bias")
 
 
 def config(strategy: str = "full", training: dict | None = None, **settings) -> FinetuneConfig:
     return FinetuneConfig(model="m", dataset="d", strategy=strategy, training=training or {}, **settings)
-
-
-def data() -> ImageData:
-    split = tiny_split(12)
-    names = tuple(str(index) for index in range(NUM_LABELS))
-    return ImageData("d", "table", split, split, split, names, {}, "fingerprint")
-
-
-def checkpoint(model_type: str) -> Checkpoint:
-    model = tiny_model(model_type).eval()
-    head = find_head(model)
-    return Checkpoint(model, tiny_image_processor(model_type), "m", None, "A", head, head, None, ())
 
 
 class TwoFeatures(nn.Module):
@@ -69,32 +52,33 @@ def test_features_of_zeros_have_no_rate():
 
 
 def test_measuring_changes_neither_model_nor_random_numbers():
-    made = checkpoint("resnet")
-    before = {name: tensor.clone() for name, tensor in made.model.state_dict().items()}
+    sample = tiny_sample("resnet")
+    model = sample.checkpoint.model
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     state = torch.get_rng_state()
-    rates = plan_rates(config(), SampledPictures(data(), made))
+    rates = plan_rates(config(), sample)
     assert rates.head != RATE_DEFAULTS["head"].value
     assert rates.head_reason.startswith("measured")
     assert torch.equal(state, torch.get_rng_state())
-    assert all(torch.equal(before[name], tensor) for name, tensor in made.model.state_dict().items())
-    assert not made.model.training
-    assert not any(module._forward_pre_hooks for module in made.model.modules())
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    assert not model.training
+    assert not any(module._forward_pre_hooks for module in model.modules())
 
 
 @pytest.mark.parametrize(("model_type", "kind"), [("resnet", "backbone with BatchNorm"), ("vit", "backbone")])
 def test_the_backbone_follows_the_kind_of_network(model_type, kind):
-    assert plan_rates(config(), SampledPictures(data(), checkpoint(model_type))).backbone == RATE_DEFAULTS[kind].value
+    assert plan_rates(config(), tiny_sample(model_type)).backbone == RATE_DEFAULTS[kind].value
 
 
 def test_the_user_wins():
-    made = checkpoint("vit")
-    rates = plan_rates(config(training={"learning_rate": 2e-4}), SampledPictures(data(), made))
+    sample = tiny_sample("vit")
+    rates = plan_rates(config(training={"learning_rate": 2e-4}), sample)
     assert (rates.backbone, rates.head) == (2e-4, pytest.approx(2e-3))
-    assert plan_rates(config(lr_head=0.5), SampledPictures(data(), made)).head == 0.5
-    alone = plan_rates(config("feature-extraction", {"learning_rate": 0.02}), SampledPictures(data(), made))
+    assert plan_rates(config(lr_head=0.5), sample).head == 0.5
+    alone = plan_rates(config("feature-extraction", {"learning_rate": 0.02}), sample)
     assert (alone.backbone, alone.head) == (0.02, 0.02)
 
 
 def test_from_scratch_one_rate_serves_all():
-    rates = plan_rates(config("scratch"), SampledPictures(data(), checkpoint("vit")))
+    rates = plan_rates(config("scratch"), tiny_sample("vit"))
     assert rates.backbone == rates.head == RATE_DEFAULTS["scratch"].value

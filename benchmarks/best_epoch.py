@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from cross_validation import EPOCHS, FOLDS, RUNS, SEEDS, FrozenPictures, Score, frozen_pictures, score_of, write_table
+from cross_validation import EPOCHS, FOLDS, RUNS, SEEDS, FrozenPictures, Score, Table, frozen_pictures, score_of
 from frozen_features import features, logits_by_epoch
 from frozen_head import load, usual_transforms
 from pipeline_runs import made_here, make_planned
@@ -84,7 +84,7 @@ def write_epochs(records: Sequence[dict]) -> None:
     title = "Which epoch of a head on frozen features is kept"
     usual = "the epoch with the highest validation accuracy"
     shown = ("highest validation accuracy", "lowest validation loss", "last within a standard error", "the last")
-    write_table(TABLE, title, usual, records, WAYS, shown)
+    Table(TABLE, title, usual, dict(zip(WAYS, shown, strict=True))).write(records)
 
 
 def main() -> None:

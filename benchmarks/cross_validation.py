@@ -9,7 +9,7 @@ validation nor the test split is looked at.
 
 import os
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,53 +104,46 @@ def cell(scores: Scores, usual: Scores | None = None) -> str:
     return f"{text} ({statistics.mean(gains):+.2f} +- {statistics.stdev(gains) / len(gains) ** 0.5:.2f})"
 
 
-def write_table(
-    table: Path,
-    title: str,
-    usual: str,
-    records: Sequence[dict],
-    columns: Sequence[str],
-    shown: Sequence[str],
-    facts: Sequence[str] = (),
-) -> None:
-    """Writes the rows of all records and epochs, with the lab note.
+@dataclass(frozen=True)
+class Table:
+    """A table of ways, each with accuracy and loss, to be held against the first of them."""
 
-    Args:
-        table (`Path`):
-            The file, named as its script.
-        title (`str`):
-            Its first line.
-        usual (`str`):
-            What the first column stands for, to which the others are compared.
-        records (`Sequence[dict]`):
-            With `scores` by `{epochs} epochs, {column}`.
-        columns (`Sequence[str]`):
-            Names in records.
-        shown (`Sequence[str]`):
-            What stands on top.
-        facts (`Sequence[str]`):
-            Names in records of what is shown of each pair, whatever the epochs.
-    """
-    lines = [f"# {title}", ""]
-    lines += [
-        f"Command: `HF_TRANSFER_ASSETS=path/to/assets python benchmarks/{table.stem}.py`. Cross-validated accuracy"
-    ]
-    lines += [f"and loss on training pictures, {FOLDS} folds and {SEEDS} seeds; in brackets by how many hundredths"]
-    lines += [f"accuracy is above that of {usual}, with the standard error over folds and seeds.", ""]
-    lines += [f"| checkpoint | data set | {' | '.join([*facts, 'epochs', *shown])} |"]
-    lines += ["|---|---|---|" + "---|" * len([*facts, *columns])]
-    for epochs in EPOCHS:
-        for record in records:
-            scores = [record["scores"][f"{epochs} epochs, {column}"] for column in columns]
-            cells = [cell(scores[0]), *(cell(other, scores[0]) for other in scores[1:])]
-            head = [record["checkpoint"], record["dataset"], *(record[name] for name in facts), str(epochs)]
-            lines.append(f"| {' | '.join([*head, *cells])} |")
-    for epochs in EPOCHS if records else ():
-        means = [_mean_accuracy(records, f"{epochs} epochs, {column}") for column in columns]
-        cells = [f"{means[0]:.4f}", *(f"{mean:.4f} ({100 * (mean - means[0]):+.2f})" for mean in means[1:])]
-        lines.append(f"| {' | '.join(['mean', 'of all pairs', *('' for _ in facts), str(epochs), *cells])} |")
-    lines += ["", f"{len(records)} of {len(RUNS)} planned pairs are in the table. {lab_note(records)}"]
-    table.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    path: Path
+    """Named as its script."""
+    title: str
+    usual: str
+    """What the first column stands for."""
+    columns: Mapping[str, str]
+    """What stands on top, by names in records, whose `scores` are by `{epochs} epochs, {name}`."""
+    facts: Sequence[str] = ()
+    """Names in records of what is shown of each pair, whatever the epochs."""
+
+    def write(self, records: Sequence[dict]) -> None:
+        """Writes the rows of all records and epochs, with the lab note."""
+        lines = [f"# {self.title}", ""]
+        command = f"HF_TRANSFER_ASSETS=path/to/assets python benchmarks/{self.path.stem}.py"
+        lines += [f"Command: `{command}`. Cross-validated accuracy"]
+        lines += [
+            f"and loss on training pictures, {FOLDS} folds and {SEEDS} seeds; in brackets by how many hundredths"
+        ]
+        lines += [f"accuracy is above that of {self.usual}, with the standard error over folds and seeds.", ""]
+        lines += [f"| checkpoint | data set | {' | '.join([*self.facts, 'epochs', *self.columns.values()])} |"]
+        lines += ["|---|---|---|" + "---|" * len([*self.facts, *self.columns])]
+        lines += [self._row(record, epochs) for epochs in EPOCHS for record in records]
+        lines += [self._mean_row(records, epochs) for epochs in EPOCHS if records]
+        lines += ["", f"{len(records)} of {len(RUNS)} planned pairs are in the table. {lab_note(records)}"]
+        self.path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    def _row(self, record: dict, epochs: int) -> str:
+        first, *others = (record["scores"][f"{epochs} epochs, {column}"] for column in self.columns)
+        facts = (record[name] for name in self.facts)
+        cells = [record["checkpoint"], record["dataset"], *facts, str(epochs), cell(first)]
+        return f"| {' | '.join([*cells, *(cell(other, first) for other in others)])} |"
+
+    def _mean_row(self, records: Sequence[dict], epochs: int) -> str:
+        first, *others = (_mean_accuracy(records, f"{epochs} epochs, {column}") for column in self.columns)
+        cells = ["mean", "of all pairs", *("" for _ in self.facts), str(epochs), f"{first:.4f}"]
+        return f"| {' | '.join([*cells, *(f'{mean:.4f} ({100 * (mean - first):+.2f})' for mean in others)])} |"
 
 
 def _mean_accuracy(records: Sequence[dict], name: str) -> float:

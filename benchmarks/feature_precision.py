@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from cross_validation import EPOCHS, RUNS, frozen_pictures, write_table
+from cross_validation import EPOCHS, RUNS, Table, frozen_pictures
 from pipeline_runs import made_here, make_planned
 
 from hf_transfer.training.head_decay import MEMORY, decay_of
@@ -45,7 +45,7 @@ def measured(checkpoint_name: str, dataset: str) -> dict:
 
 def write_precisions(records: Sequence[dict]) -> None:
     title = "A head on features in bfloat16, used in float32"
-    write_table(TABLE, title, "float32", records, WAYS, WAYS, facts=[MOVED])
+    Table(TABLE, title, "float32", {way: way for way in WAYS}, facts=[MOVED]).write(records)
 
 
 def main() -> None:

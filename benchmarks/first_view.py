@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from cross_validation import EPOCHS, RUNS, frozen_pictures, write_table
+from cross_validation import EPOCHS, RUNS, Table, frozen_pictures
 from pipeline_runs import made_here, make_planned
 
 from hf_transfer.training.head_decay import MEMORY, decay_of
@@ -38,7 +38,7 @@ def measured(checkpoint_name: str, dataset: str) -> dict:
 
 def write_views(records: Sequence[dict]) -> None:
     title = "The first of a picture's views, for a head on frozen features"
-    write_table(TABLE, title, "two varied views", records, WAYS, WAYS)
+    Table(TABLE, title, "two varied views", {way: way for way in WAYS}).write(records)
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from cross_validation import EPOCHS, RUNS, frozen_pictures, write_table
+from cross_validation import EPOCHS, RUNS, Table, frozen_pictures
 from pipeline_runs import made_here, make_planned
 
 from hf_transfer.training.head_decay import decay_of
@@ -39,9 +39,10 @@ def measured(checkpoint_name: str, dataset: str) -> dict:
 
 
 def write_decays(records: Sequence[dict]) -> None:
-    shown = [f"decay {USUAL}" if fading is None else f"fading in {fading:g} epochs" for fading in FADING]
-    columns = [str(fading) for fading in FADING]
-    write_table(TABLE, "Weight decay of a head on frozen features", f"a decay of {USUAL}", records, columns, shown)
+    columns = {
+        str(fading): f"decay {USUAL}" if fading is None else f"fading in {fading:g} epochs" for fading in FADING
+    }
+    Table(TABLE, "Weight decay of a head on frozen features", f"a decay of {USUAL}", columns).write(records)
 
 
 def main() -> None:

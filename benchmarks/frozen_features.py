@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from hf_transfer.allocator import keep_freed_memory
-from hf_transfer.cpu_products import quicker_products
 from hf_transfer.data.image_dataset import ImageClassificationDataset
 from hf_transfer.data.mixing import collate_images
 from hf_transfer.models.batch_norm import has_batch_norm
 from hf_transfer.models.checkpoint import Checkpoint
+from hf_transfer.models.head_inputs import head_inputs
 
 EPOCHS, BATCH = 6, 32
 
@@ -32,18 +32,18 @@ def features(
     """Returns what the head sees of every picture in one view, of shape `(num_images, num_features)`, in float32."""
     keep_freed_memory()
     pictures = ImageClassificationDataset(split, transform, seed)
-    head = checkpoint.model.get_submodule(checkpoint.head_parameter_names[0].rpartition(".")[0])
     layout = torch.channels_last if has_batch_norm(checkpoint.model) else torch.contiguous_format
-    seen: list[torch.Tensor] = []
-    handle = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    here = torch.device("cpu")
-    with torch.no_grad(), quicker_products(here), torch.autocast("cpu", autocast, enabled=autocast is not None):
+    model = checkpoint.model.to(memory_format=layout)
+
+    def batches() -> Iterator[torch.Tensor]:
         for start in range(0, len(split), 64):
             visits = range(view * len(split) + start, view * len(split) + min(start + 64, len(split)))
             pixels = collate_images([pictures[visit] for visit in visits])["pixel_values"]
-            checkpoint.model.to(memory_format=layout)(pixel_values=pixels.contiguous(memory_format=layout))
-    handle.remove()
-    return torch.cat(seen).float()
+            yield pixels.contiguous(memory_format=layout)
+
+    with torch.autocast("cpu", autocast, enabled=autocast is not None):
+        [seen] = head_inputs(model, checkpoint.head_parameter_names, batches())
+    return seen
 
 
 def best_accuracy(

@@ -22,8 +22,8 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoConfig, AutoModelForImageClassification, PreTrainedModel
 
 from hf_transfer.allocator import keep_freed_memory
-from hf_transfer.cpu_products import quicker_products
 from hf_transfer.models.layer_groups import layer_groups
+from hf_transfer.quicker_calls import quicker_calls
 from hf_transfer.training.cpu_precision import bfloat16_is_faster
 from hf_transfer.training.frozen import open_groups
 from hf_transfer.training.prefix_search import find_cut
@@ -78,7 +78,7 @@ def once(model: PreTrainedModel, forward: Callable[[], torch.Tensor], learns: bo
     start = time.perf_counter()
     with torch.set_grad_enabled(learns):
         precision = torch.autocast("cpu", torch.bfloat16) if bfloat16_is_faster() else nullcontext()
-        with precision, quicker_products(model.device):
+        with precision, quicker_calls(model.device):
             logits = forward().float()
         if learns:
             cross_entropy(logits, torch.zeros(len(logits), dtype=torch.int64)).backward()

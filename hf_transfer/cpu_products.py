@@ -11,15 +11,13 @@ Knows torch's functions and the processor. Does not know networks: a call is tol
 
 import functools
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.functional import linear, scaled_dot_product_attention
-from torch.overrides import TorchFunctionMode
 
+from hf_transfer.cpu_tensors import lie_here, records
 from hf_transfer.environment import processor_vendor
 
 LEAST_PRODUCTS = 2**22
@@ -29,18 +27,6 @@ MOST_SCORES = 2**26
 MOST_KEPT_SCORES = 5
 """For each number of the queries, where scores are kept for the backward pass. Heads of 64 have 3 or 4 of them at 224
 pixels; the two halves of the usual MLP of a layer keep 8 in any case."""
-KINDS = (Tensor, nn.Parameter, FakeTensor)
-"""Of tensors, and none derived from them."""
-
-
-def quicker_products(device: torch.device) -> AbstractContextManager[Any]:
-    """Returns a context in which products go the quicker way, where there is one.
-
-    Args:
-        device (`torch.device`):
-            Where the products are computed.
-    """
-    return QuickerProducts() if device.type == "cpu" and mkl_is_slow() else nullcontext()
 
 
 @functools.cache
@@ -54,22 +40,9 @@ def mkl_is_slow() -> bool:
     )
 
 
-class QuickerProducts(TorchFunctionMode):
-    """While entered, attention in bfloat16, and linear layers in float32 without gradients, are computed by oneDNN.
-
-    Answers are those of torch but for rounding. Whatever lies elsewhere or is of another kind goes torch's own way.
-    """
-
-    def __torch_function__(self, func: Callable, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        stand_in = _STAND_INS.get(func)
-        answer = None if stand_in is None else stand_in(*args, **kwargs)
-        return func(*args, **kwargs) if answer is None else answer
-
-
 def _linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor | None:
     given = (inputs, weight) if bias is None else (inputs, weight, bias)
-    if torch.is_autocast_enabled("cpu") or _records(given) or not _lie_here(given, torch.float32):
+    if torch.is_autocast_enabled("cpu") or records(given) or not lie_here(given, torch.float32):
         return None
     if weight.dim() != 2 or inputs.numel() * len(weight) < LEAST_PRODUCTS:
         return None
@@ -93,9 +66,9 @@ def _attention(
     if attn_mask is not None or dropout_p or is_causal or enable_gqa:
         return None
     given = (query, key, value)
-    if query.dim() != 4 or not _lie_here(given, torch.bfloat16):
+    if query.dim() != 4 or not lie_here(given, torch.bfloat16):
         return None
-    most = min(MOST_SCORES, MOST_KEPT_SCORES * query.numel()) if _records(given) else MOST_SCORES
+    most = min(MOST_SCORES, MOST_KEPT_SCORES * query.numel()) if records(given) else MOST_SCORES
     if query.shape[:-1].numel() * key.shape[-2] > most:
         return None
     with torch.autocast("cpu", enabled=False):
@@ -104,23 +77,7 @@ def _attention(
         return weights.softmax(-1) @ value
 
 
-_STAND_INS: dict[Callable, Callable[..., Tensor | None]] = {
+STAND_INS: dict[Callable, Callable[..., Tensor | None]] = {
     linear: _linear,
     scaled_dot_product_attention: _attention,
 }
-
-
-def _records(tensors: tuple[Tensor, ...]) -> bool:
-    """Tells whether a gradient goes through one of the tensors."""
-    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-
-
-def _lie_here(tensors: tuple[Tensor, ...], dtype: torch.dtype) -> bool:
-    """Tells whether tensors lie on the CPU, are of a type and of one of the known kinds."""
-    return all(
-        type(tensor) in KINDS
-        and tensor.device.type == "cpu"
-        and tensor.dtype == dtype
-        and tensor.layout == torch.strided
-        for tensor in tensors
-    )

@@ -1,7 +1,6 @@
 """Products that go another way on processors where torch's own is slow: the same answers, and only where it may be."""
 
 from collections.abc import Iterator
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,12 +11,11 @@ from torch.profiler import profile
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
 from hf_transfer import cpu_products
-from hf_transfer.cpu_products import QuickerProducts, mkl_is_slow, quicker_products
+from hf_transfer.cpu_products import STAND_INS, mkl_is_slow
 from hf_transfer.evaluation.evaluator import predict_logits
+from hf_transfer.quicker_calls import QuickerCalls
 from hf_transfer.training.memory_probe import height_of_evaluation, height_of_step
-from hf_transfer.training.trainer import TransferTrainer
 
-CPU = torch.device("cpu")
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
 
 
@@ -79,11 +77,6 @@ def test_mkl_is_slow_on_amd_with_avx512(vendor, capability, mkl, onednn, slow, m
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: mkl)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: onednn)
     assert mkl_is_slow() is slow
-    assert isinstance(quicker_products(CPU), QuickerProducts) is slow
-
-
-def test_no_other_way_on_a_gpu(on_a_slow_processor):
-    assert not isinstance(quicker_products(torch.device("cuda")), QuickerProducts)
 
 
 # Linear layers in float32
@@ -95,33 +88,33 @@ def test_a_linear_layer_gives_the_same_by_onednn(shape: tuple[int, ...], bias: b
     layer, inputs = torch.nn.Linear(16, 7, bias=bias), torch.randn(shape)
     with torch.inference_mode():
         expected = layer(inputs)
-        with QuickerProducts():
+        with QuickerCalls(STAND_INS):
             assert "aten::mkldnn_linear" in calls(lambda: layer(inputs))
             torch.testing.assert_close(layer(inputs), expected)
 
 
 def test_inputs_may_lie_in_any_order(small_products):
     layer, inputs = torch.nn.Linear(16, 7), torch.randn(16, 5).T
-    with torch.no_grad(), QuickerProducts():
+    with torch.no_grad(), QuickerCalls(STAND_INS):
         quick = layer(inputs)
     torch.testing.assert_close(quick, layer(inputs))
 
 
 def test_a_small_linear_layer_goes_torchs_way():
     layer = torch.nn.Linear(16, 7)
-    with torch.inference_mode(), QuickerProducts():
+    with torch.inference_mode(), QuickerCalls(STAND_INS):
         assert "aten::mkldnn_linear" not in calls(lambda: layer(torch.randn(5, 16)))
 
 
 def test_a_linear_layer_in_float64_goes_torchs_way(small_products):
     layer = torch.nn.Linear(16, 7).double()
-    with torch.inference_mode(), QuickerProducts():
+    with torch.inference_mode(), QuickerCalls(STAND_INS):
         assert "aten::mkldnn_linear" not in calls(lambda: layer(torch.randn(5, 16, dtype=torch.float64)))
 
 
 def test_autocast_still_says_the_precision(small_products):
     layer = torch.nn.Linear(16, 7)
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16), QuickerProducts():
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16), QuickerCalls(STAND_INS):
         assert layer(torch.randn(5, 16)).dtype == torch.bfloat16
 
 
@@ -133,7 +126,7 @@ def test_gradients_are_those_of_torch(small_products):
     open_layer(frozen(inputs)).square().sum().backward()
     expected = [parameter.grad.clone() for parameter in open_layer.parameters()]
     open_layer.zero_grad()
-    with QuickerProducts():
+    with QuickerCalls(STAND_INS):
         seen = calls(lambda: open_layer(frozen(inputs)).square().sum().backward())
     assert {"aten::mkldnn_linear", "aten::addmm"} <= seen, "the frozen layer one way, the other the usual one"
     for parameter, gradient in zip(open_layer.parameters(), expected, strict=True):
@@ -147,7 +140,7 @@ def test_gradients_are_those_of_torch(small_products):
 def test_attention_gives_the_same(scale: float | None):
     exact = F.scaled_dot_product_attention(*attended(), scale=scale)
     query, key, value = (tensor.bfloat16() for tensor in attended())
-    with torch.inference_mode(), QuickerProducts():
+    with torch.inference_mode(), QuickerCalls(STAND_INS):
         assert "aten::_softmax" in calls(lambda: F.scaled_dot_product_attention(query, key, value, scale=scale))
         quick = F.scaled_dot_product_attention(query, key, value, scale=scale)
     usual = F.scaled_dot_product_attention(query, key, value, scale=scale)
@@ -176,12 +169,12 @@ def test_attention_with_more_than_scores_goes_torchs_way(asked: dict):
 
     with torch.inference_mode():
         expected = attend()
-        with QuickerProducts():
+        with QuickerCalls(STAND_INS):
             assert torch.equal(attend(), expected)
 
 
 def test_attention_in_float32_goes_torchs_way():
-    with torch.inference_mode(), QuickerProducts():
+    with torch.inference_mode(), QuickerCalls(STAND_INS):
         assert "aten::_softmax" not in calls(lambda: F.scaled_dot_product_attention(*attended()))
 
 
@@ -189,7 +182,7 @@ def test_attention_has_the_same_gradients():
     exact = [tensor.requires_grad_() for tensor in attended()]
     F.scaled_dot_product_attention(*exact).square().sum().backward()
     learning = [tensor.bfloat16().requires_grad_() for tensor in attended()]
-    with QuickerProducts():
+    with QuickerCalls(STAND_INS):
         assert "aten::_softmax" in calls(
             lambda: F.scaled_dot_product_attention(*learning).float().square().sum().backward()
         )
@@ -200,7 +193,7 @@ def test_attention_has_the_same_gradients():
 def test_many_scores_are_left_to_torch(monkeypatch: pytest.MonkeyPatch):
     tensors = [tensor.bfloat16() for tensor in attended()]
     scores = 2 * 3 * 17 * 17
-    with torch.inference_mode(), QuickerProducts():
+    with torch.inference_mode(), QuickerCalls(STAND_INS):
         monkeypatch.setattr(cpu_products, "MOST_SCORES", scores)
         assert "aten::_softmax" in calls(lambda: F.scaled_dot_product_attention(*tensors))
         monkeypatch.setattr(cpu_products, "MOST_SCORES", scores - 1)
@@ -211,7 +204,7 @@ def test_what_is_kept_for_a_backward_pass_has_a_limit(monkeypatch: pytest.Monkey
     """17 scores for the 8 numbers of a query."""
     still = [tensor.bfloat16() for tensor in attended()]
     learning = [tensor.clone().requires_grad_() for tensor in still]
-    with QuickerProducts():
+    with QuickerCalls(STAND_INS):
         monkeypatch.setattr(cpu_products, "MOST_KEPT_SCORES", 17 / 8)
         assert "aten::_softmax" in calls(lambda: F.scaled_dot_product_attention(*learning))
         monkeypatch.setattr(cpu_products, "MOST_KEPT_SCORES", 2)
@@ -226,7 +219,7 @@ def test_the_estimate_of_memory_counts_scores(vit: ViTForImageClassification):
         return height_of_step(vit, learning, (3, 32, 32), 16, torch.bfloat16)
 
     usual = height()
-    with QuickerProducts():
+    with QuickerCalls(STAND_INS):
         quick = height()
     scores = 16 * 4 * 17 * 17 * 2
     assert usual + scores <= quick <= usual + 2 * 2 * scores, "of two layers, with the queries that are scaled"
@@ -235,7 +228,7 @@ def test_the_estimate_of_memory_counts_scores(vit: ViTForImageClassification):
 def test_the_estimate_of_memory_counts_copies(vit: ViTForImageClassification, small_products):
     """The usual height is GELU's, its input and output; now that input is copied while the layer's own is there."""
     usual = height_of_evaluation(vit, (3, 32, 32), 16)
-    with QuickerProducts():
+    with QuickerCalls(STAND_INS):
         quick = height_of_evaluation(vit, (3, 32, 32), 16)
     assert quick == usual + 16 * 17 * 64 * 4
 
@@ -247,7 +240,7 @@ def test_a_network_under_autocast(vit: ViTForImageClassification):
     pixels = torch.randn(3, 3, 32, 32)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         expected = vit(pixel_values=pixels).logits
-        with QuickerProducts():
+        with QuickerCalls(STAND_INS):
             assert "aten::_softmax" in calls(lambda: vit(pixel_values=pixels))
             torch.testing.assert_close(vit(pixel_values=pixels).logits, expected, rtol=5e-2, atol=5e-3)
 
@@ -264,15 +257,3 @@ def test_predictions_use_it(vit: ViTForImageClassification, on_a_slow_processor,
     with torch.no_grad():
         pixels = processor(pictures, return_tensors="pt")["pixel_values"]
         np.testing.assert_allclose(found["quick"], vit(pixel_values=pixels).logits.numpy(), rtol=1e-4, atol=1e-5)
-
-
-def test_trainers_products_are_torchs_own_in_a_compiled_network(on_a_slow_processor):
-    """torch.compile brings its own kernels, and would have to trace ours."""
-
-    def products(compiled: object, torch_compile: bool) -> object:
-        args = SimpleNamespace(torch_compile=torch_compile, device=CPU)
-        return TransferTrainer.products(SimpleNamespace(compiled=compiled, args=args))  # type: ignore[arg-type]
-
-    assert isinstance(products(None, False), QuickerProducts)
-    assert not isinstance(products(object(), False), QuickerProducts)
-    assert not isinstance(products(None, True), QuickerProducts)

@@ -11,7 +11,6 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 from transformers import BaseImageProcessor, PreTrainedModel
 
-from hf_transfer.cpu_products import quicker_products
 from hf_transfer.data.images import to_rgb
 from hf_transfer.data.picture_threads import on_all_cores
 from hf_transfer.data.transforms import build_eval_transform
@@ -19,6 +18,7 @@ from hf_transfer.environment import available_cores
 from hf_transfer.errors import UserError
 from hf_transfer.full_precision import full_precision
 from hf_transfer.models.batch_norm import has_batch_norm
+from hf_transfer.quicker_calls import quicker_calls
 
 
 def stream_logits(
@@ -93,7 +93,7 @@ def _stacked(pictures: list[torch.Tensor], layout: torch.memory_format) -> torch
 
 def _forward(model: PreTrainedModel, pixel_values: torch.Tensor, device: torch.device) -> np.ndarray:
     try:
-        with torch.inference_mode(), full_precision(), quicker_products(device):
+        with torch.inference_mode(), full_precision(), quicker_calls(device):
             logits = model(pixel_values=pixel_values.to(device)).logits.float().cpu()
     except torch.OutOfMemoryError as error:
         raise UserError(

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 import torch
 from torch import nn
 
-from hf_transfer.cpu_products import quicker_products
+from hf_transfer.quicker_calls import quicker_calls
 
 
 def head_inputs(
@@ -35,7 +35,7 @@ def head_inputs(
     try:
         with torch.no_grad():
             for pixel_values in batches:
-                with quicker_products(pixel_values.device):
+                with quicker_calls(pixel_values.device):
                     model(pixel_values=pixel_values)
     finally:
         for hook in hooks:

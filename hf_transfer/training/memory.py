@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import torch
 
-from hf_transfer.cpu_products import quicker_products
+from hf_transfer.quicker_calls import quicker_calls
 from hf_transfer.training.memory_probe import height_of_evaluation, height_of_step
 
 _FLOAT = 4
@@ -102,10 +102,10 @@ def estimate_memory(trainer: Any, shape: tuple[int, int, int], copies: int = 0) 
     images, evaluated = trainer.args.per_device_train_batch_size, trainer.args.per_device_eval_batch_size
     half = torch.bfloat16 if trainer.args.mixed_precision in ("bf16", "fp16") else None
     try:
-        with trainer.products():
+        with trainer.quicker_calls():
             step = height_of_step(model, learning, shape, images, half, trainer.memory_format)
         # In float32, as the saved model is evaluated at the end.
-        with quicker_products(trainer.args.device):
+        with quicker_calls(trainer.args.device):
             evaluation = height_of_evaluation(model, shape, evaluated, trainer.memory_format)
     except (NotImplementedError, RuntimeError, TypeError, ValueError):
         return None  # A network that looks at values.

@@ -129,12 +129,12 @@ class PrefixBuilder:
         def pictures() -> torch.Tensor:
             return self.trainer.pixels_of(visited.pictures, args.per_device_train_batch_size)
 
-        with self.trainer.products():
+        with self.trainer.quicker_calls():
             return measure_costs(self._model(), self.trainer.groups, pictures, args.dataloader_num_workers)
 
     def open_or_build(self, boundary: int) -> CachedPrefix | str:
         """Finds the cut below a layer group and opens or builds its stores; a string says why there is none."""
-        with self.trainer.products():
+        with self.trainer.quicker_calls():
             return self._open_or_build(boundary)
 
     def _open_or_build(self, boundary: int) -> CachedPrefix | str:
@@ -194,7 +194,7 @@ class PrefixBuilder:
             "pixels": self.settings.pixels[split],
             "precision": self.trainer.args.mixed_precision,
             "layout": str(self.trainer.memory_format),
-            "products": type(self.trainer.products()).__name__,
+            "calls": sorted(call.__name__ for call in getattr(self.trainer.quicker_calls(), "stand_ins", ())),
             "norms folded": self._folds_norms(),
             "one token": None if only_read is None else dataclasses.astuple(only_read.read),
             "torch": torch.__version__,

@@ -17,12 +17,12 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel, SchedulerType
 from transformers.trainer_optimizer import is_optimizer_factory
 
-from hf_transfer.cpu_products import quicker_products
 from hf_transfer.data.batch_pixels import BatchPixels
 from hf_transfer.data.image_dataset import ImageClassificationDataset
 from hf_transfer.data.sampling import WholeBatchSampler
 from hf_transfer.data.visits import VisitedImages
 from hf_transfer.models.layer_groups import LayerGroup
+from hf_transfer.quicker_calls import quicker_calls
 from hf_transfer.training.averaging import WeightAverage
 from hf_transfer.training.checkpoints import SaveAfterEpochCallback
 from hf_transfer.training.data_wait import DataWait
@@ -181,15 +181,15 @@ class TransferTrainer(PictureTrainer):
         return (loss, {"logits": logits}) if return_outputs else loss
 
     def _forward(self, model: nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        with self.products():
+        with self.quicker_calls():
             if self.prefix is not None:
                 return self.prefix.forward(model, inputs)
             return model(pixel_values=inputs["pixel_values"]).logits
 
-    def products(self) -> AbstractContextManager[Any]:
+    def quicker_calls(self) -> AbstractContextManager[Any]:
         """Returns the context in which the network computes, in steps, in evaluations and for the cache alike."""
         compiled = self.compiled is not None or self.args.torch_compile
-        return nullcontext() if compiled else quicker_products(self.args.device)
+        return nullcontext() if compiled else quicker_calls(self.args.device)
 
     def evaluation_loop(self, *args: Any, **kwargs: Any):
         """Evaluates the averaged weights where there are such."""

@@ -39,7 +39,7 @@ def trained(family: str, strategy: str, folder: Path, **settings) -> tuple[Obser
     return observer, {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
-@pytest.mark.parametrize("family", ["vit", "resnet"])
+@pytest.mark.parametrize("family", ["vit", "resnet", "convnext"])
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_activation_checkpointing_changes_no_gradient(family: str, strategy: str, tmp_path: Path):
     plain, weights = trained(family, strategy, tmp_path / "plain")

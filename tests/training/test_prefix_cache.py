@@ -73,7 +73,7 @@ def test_every_strategy_learns_the_same(family: str, strategy: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_quicker_products_learn_the_same(precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_quicker_calls_learn_the_same(precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """On a processor where products go another way (`hf_transfer.cpu_products`), kept and not kept alike."""
     monkeypatch.setattr(cpu_products, "mkl_is_slow", lambda: True)
     monkeypatch.setattr(cpu_products, "LEAST_PRODUCTS", 0)

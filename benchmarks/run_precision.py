@@ -1,0 +1,112 @@
+"""Runs in which some layers stay frozen and others learn, in bfloat16 and in float32: what half precision costs them.
+
+Usage:
+    HF_TRANSFER_ASSETS=path/to/assets python benchmarks/run_precision.py [--only TEXT] [--table_only]
+
+Whole runs of eight epochs on networks whose frozen features bfloat16 moves (`benchmarks/feature_precision.py`). The
+saved model is judged in float32, as always, on the validation pictures: the test split is not looked at, since this
+chose a default (`hf_transfer.training.precision`). Finished runs are kept in `benchmarks/results/run_precision.jsonl`
+and not repeated; the table is `run_precision.md`.
+"""
+
+import os
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline_runs import ROOT, lab_note, make_planned, run_pipeline, spread
+
+RECORDS = ROOT / "benchmarks" / "results" / "run_precision.jsonl"
+TABLE = RECORDS.with_suffix(".md")
+FLOAT32, BFLOAT16 = "float32", "bfloat16"
+PAIRS = (
+    ("mobilenet_v1_0.25_128", "rbc12"),
+    ("mobilenet_v1_0.5_160", "rbc12"),
+    ("mobilenet_v1_0.25_128", "clothing10"),
+    ("mobilenet_v1_0.5_160", "clothing10"),
+)
+STRATEGIES = ("partial", "progressive")
+SEEDS = (42, 43, 44, 45, 46)
+EPOCHS = 8
+
+Run = tuple[str, str, str, int, str]
+"""Strategy, checkpoint, data set, seed and precision."""
+
+
+def planned_runs() -> list[Run]:
+    """Lists the runs, a seed of all pairs after the other."""
+    return [
+        (strategy, *pair, seed, precision)
+        for strategy in STRATEGIES
+        for seed in SEEDS
+        for pair in PAIRS
+        for precision in (FLOAT32, BFLOAT16)
+    ]
+
+
+def run(strategy: str, checkpoint: str, dataset: str, seed: int, precision: str) -> dict:
+    """Makes one run."""
+    half = "true" if precision == BFLOAT16 else "false"
+    options = ["--strategy", strategy, "--num_train_epochs", str(EPOCHS), "--early_stopping_patience", "0"]
+    options += ["--seed", str(seed), "--use_cpu", "true", "--bf16", half, "--check_usage", "false"]
+    found = run_pipeline(Path(os.environ["HF_TRANSFER_ASSETS"]), checkpoint, dataset, options)
+    return {name: value for name, value in found.items() if name not in ("test", "interval", "majority")}
+
+
+def both(records: Sequence[dict], strategy: str, pair: tuple[str, str]) -> list[tuple[dict, dict]]:
+    """Returns records in float32 and bfloat16 of the seeds that have both."""
+    found = {
+        (record["seed"], record["precision"]): record
+        for record in records
+        if (record["strategy"], record["checkpoint"], record["dataset"]) == (strategy, *pair)
+    }
+    return [
+        (found[seed, FLOAT32], found[seed, BFLOAT16])
+        for seed in SEEDS
+        if (seed, FLOAT32) in found and (seed, BFLOAT16) in found
+    ]
+
+
+def gains(pairs: Sequence[tuple[dict, dict]]) -> list[float]:
+    """Returns by how many hundredths accuracy is higher in bfloat16."""
+    return [100 * (half["validation"]["accuracy"] - full["validation"]["accuracy"]) for full, half in pairs]
+
+
+def with_error(values: Sequence[float]) -> str:
+    """Returns the mean with its standard error, where there is one."""
+    text = f"{statistics.mean(values):+.2f}"
+    return f"{text} +- {statistics.stdev(values) / len(values) ** 0.5:.2f}" if len(values) > 1 else text
+
+
+def row(strategy: str, pair: tuple[str, str], found: Sequence[tuple[dict, dict]]) -> str:
+    """Returns a line of the table."""
+    ways = list(zip(*found, strict=True))
+    accuracies = [spread([record["validation"]["accuracy"] for record in records]) for records in ways]
+    seconds = [statistics.median(record["training_seconds"] for record in records) for records in ways]
+    cells = [strategy, *pair, *accuracies, with_error(gains(found)), *(f"{value:.0f}" for value in seconds)]
+    return f"| {' | '.join([*cells, str(len(found))])} |"
+
+
+def write_table(records: list[dict]) -> None:
+    """Writes the table of all finished runs."""
+    lines = ["# Runs that train some layers, in bfloat16 and in float32", ""]
+    lines += ["Command: `HF_TRANSFER_ASSETS=path/to/assets python benchmarks/run_precision.py`. Validation accuracy"]
+    lines += [f"of the saved model in float32 after {EPOCHS} epochs, means and standard deviations of seeds; by how"]
+    lines += ["many hundredths it is higher in bfloat16, with the standard error over seeds; median seconds of the"]
+    lines += ["training, with what is computed once.", ""]
+    tops = ["strategy", "checkpoint", "data set", FLOAT32, BFLOAT16, "higher by", "s, float32", "s, bfloat16", "seeds"]
+    lines += [f"| {' | '.join(tops)} |"]
+    lines += ["|---|---|---|---|---|---|---|---|---|"]
+    for strategy in STRATEGIES:
+        found = {pair: both(records, strategy, pair) for pair in PAIRS}
+        lines += [row(strategy, pair, pairs) for pair, pairs in found.items() if pairs]
+        everything = [gain for pairs in found.values() for gain in gains(pairs)]
+        if everything:
+            lines.append(f"| {strategy} | all | | | | {with_error(everything)} | | | {len(everything)} pairs |")
+    lines += ["", f"{len(records)} of {len(planned_runs())} planned runs are in the table. {lab_note(records)}"]
+    TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    names = ("strategy", "checkpoint", "dataset", "seed", "precision")
+    make_planned(__doc__, RECORDS, names, planned_runs(), run, write_table)

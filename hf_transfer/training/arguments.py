@@ -131,9 +131,10 @@ def build_training_arguments(
         # `hf_transfer.training.compiling` decides, just before the first step; either of the others would mean yes.
         values |= {"torch_compile": False, "torch_compile_backend": None, "torch_compile_mode": None}
     if precision is not None:
-        # transformers wants to hear that a bfloat16 without a GPU is meant so.
-        without_gpu = {} if torch.cuda.is_available() else {"use_cpu": True}
-        values |= {"bf16": precision == "bf16", "fp16": precision == "fp16"} | without_gpu
+        values |= {"bf16": precision == "bf16", "fp16": precision == "fp16"}
+    if (precision is not None or values.get("bf16")) and not torch.accelerator.is_available():
+        # transformers wants to hear that a bfloat16 is meant for the processor.
+        values["use_cpu"] = True
     args = _training_arguments(values)
     _check_trackers(args)
     if wants_batch_size(config) and args.world_size > 1:

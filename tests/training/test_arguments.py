@@ -65,6 +65,16 @@ def test_a_chosen_precision(chosen: str, tmp_path):
     assert args.mixed_precision == chosen
 
 
+@pytest.mark.parametrize("chosen", [None, "bf16", "no"])
+def test_half_precision_is_meant_for_the_processor_where_there_is_nothing_else(
+    chosen: str | None, tmp_path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    args = build_training_arguments(config(training={"output_dir": str(tmp_path), "bf16": True}), 1e-3, chosen)
+    assert args.device.type == "cpu"
+    assert args.mixed_precision == (chosen or "bf16")
+
+
 @pytest.mark.parametrize("name", ["activation_checkpointing", "gradient_checkpointing"])
 def test_recomputing_has_another_name_in_older_transformers(name: str):
     assert recomputes_activations(types.SimpleNamespace(**{name: True}))

@@ -14,7 +14,7 @@ from hf_transfer.training.head_solver import solve_head
 from hf_transfer.training.solved_start import solved_facts
 from hf_transfer.training.strategies import Unfreezing
 from tests.training.cached_run import cached_trainer, weights_of
-from tests.training.test_prefix_cache import run
+from tests.training.test_prefix_faults import run
 from tests.training.test_thawing_processes import assert_same
 from tests.training.tiny_run import tiny_model
 

@@ -3,9 +3,9 @@
 On processors with AVX512_BF16 it computes the gradient of the input in bfloat16, where the stride is more than one,
 as that of a convolution for each channel; in float32 its depthwise code takes that on. That code has gradients of
 weights for kernels up to three wide; for wider ones they are computed in blocks of 16 by 16 channels, of which a
-diagonal is used (both as its `ONEDNN_VERBOSE=1` names them, oneDNN 3.12 in torch 2.14.1). So the first is computed in
-float32 here, and the second for three columns of the kernel after the other. What that is worth is in
-`benchmarks/results/cpu_convolutions.md`; removable when that table shows no gain.
+diagonal is used (both as `ONEDNN_VERBOSE=1` names its code: oneDNN 3.12 in torch 2.14.1; no issue that reports it was
+found). So the first is computed in float32 here, and the second for three columns of the kernel after the other. What
+that is worth is in `benchmarks/results/cpu_convolutions.md`; removable when that table shows no gain.
 
 Knows torch's functions and the processor. Does not know networks: a call is told by its tensors alone. Answers are
 torch's own; of gradients the rounding is another.
@@ -36,7 +36,7 @@ def depthwise_is_slow() -> bool:
 
 
 def _conv2d(
-    inputs: Tensor,
+    input: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
     stride: int | Sequence[int] = 1,
@@ -44,13 +44,13 @@ def _conv2d(
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
 ) -> Tensor | None:
-    given = (inputs, weight) if bias is None else (inputs, weight, bias)
-    is_depthwise = inputs.dim() == 4 and groups == inputs.shape[1] == len(weight) > 1
+    given = (input, weight) if bias is None else (input, weight, bias)
+    is_depthwise = input.dim() == 4 and groups == input.shape[1] == len(weight) > 1
     edge = _edge(padding, weight)
     if not is_depthwise or not records(given) or edge is None or _pair(dilation) != (1, 1):
         return None
     autocast = torch.is_autocast_enabled("cpu")
-    precision = torch.get_autocast_dtype("cpu") if autocast else inputs.dtype
+    precision = torch.get_autocast_dtype("cpu") if autocast else input.dtype
     known = PRECISIONS if autocast else (precision,)
     if precision not in PRECISIONS or not lie_here(given, *known):
         return None

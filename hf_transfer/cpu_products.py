@@ -40,16 +40,16 @@ def mkl_is_slow() -> bool:
     )
 
 
-def _linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor | None:
-    given = (inputs, weight) if bias is None else (inputs, weight, bias)
+def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor | None:
+    given = (input, weight) if bias is None else (input, weight, bias)
     if torch.is_autocast_enabled("cpu") or records(given) or not lie_here(given, torch.float32):
         return None
-    if weight.dim() != 2 or inputs.numel() * len(weight) < LEAST_PRODUCTS:
+    if weight.dim() != 2 or input.numel() * len(weight) < LEAST_PRODUCTS:
         return None
-    if isinstance(inputs, FakeTensor):
+    if isinstance(input, FakeTensor):
         # Tensors without contents have no layout of oneDNN's; to count memory, copies are as large.
-        return linear(inputs.clone(), weight, bias).clone()
-    return torch.ops.aten.mkldnn_linear(inputs.to_mkldnn(), weight, bias).to_dense()
+        return linear(input.clone(), weight, bias).clone()
+    return torch.ops.aten.mkldnn_linear(input.to_mkldnn(), weight, bias).to_dense()
 
 
 def _attention(

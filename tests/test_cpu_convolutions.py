@@ -147,3 +147,11 @@ def test_a_network_learns_the_same(family: str, goes: set[bool], half: bool, tmp
     usual, quick = gradients
     assert usual.norm() > 1e-3
     assert (quick - usual).norm() < (2e-2 if half else 1e-5) * usual.norm()
+
+
+def test_what_is_called_by_name_is_understood():
+    layer, pictures = depthwise(7, 2), torch.randn(2, 24, 20, 20)
+    with QuickerCalls(STAND_INS):
+        named = torch.nn.functional.conv2d(input=pictures, weight=layer.weight, stride=2, groups=24)
+    assert "_Depthwise" in str(named.grad_fn)
+    assert torch.equal(named, layer(pictures))

@@ -257,3 +257,15 @@ def test_predictions_use_it(vit: ViTForImageClassification, on_a_slow_processor,
     with torch.no_grad():
         pixels = processor(pictures, return_tensors="pt")["pixel_values"]
         np.testing.assert_allclose(found["quick"], vit(pixel_values=pixels).logits.numpy(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_what_is_called_by_name_is_understood(half: bool, small_products):
+    layer, inputs = torch.nn.Linear(16, 7), torch.randn(5, 16)
+    query, key, value = attended()
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=half):
+        expected = F.linear(input=inputs, weight=layer.weight, bias=layer.bias)
+        seen = F.scaled_dot_product_attention(query=query, key=key, value=value)
+        with QuickerCalls(STAND_INS):
+            torch.testing.assert_close(F.linear(input=inputs, weight=layer.weight, bias=layer.bias), expected)
+            torch.testing.assert_close(F.scaled_dot_product_attention(query=query, key=key, value=value), seen)

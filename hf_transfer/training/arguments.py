@@ -132,7 +132,7 @@ def build_training_arguments(
         values |= {"torch_compile": False, "torch_compile_backend": None, "torch_compile_mode": None}
     if precision is not None:
         values |= {"bf16": precision == "bf16", "fp16": precision == "fp16"}
-    if (precision is not None or values.get("bf16")) and not torch.accelerator.is_available():
+    if (precision is not None or values.get("bf16")) and not torch.cuda.is_available():
         # transformers wants to hear that a bfloat16 is meant for the processor.
         values["use_cpu"] = True
     args = _training_arguments(values)

@@ -69,7 +69,7 @@ def test_a_chosen_precision(chosen: str, tmp_path):
 def test_half_precision_is_meant_for_the_processor_where_there_is_nothing_else(
     chosen: str | None, tmp_path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     args = build_training_arguments(config(training={"output_dir": str(tmp_path), "bf16": True}), 1e-3, chosen)
     assert args.device.type == "cpu"
     assert args.mixed_precision == (chosen or "bf16")

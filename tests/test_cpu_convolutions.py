@@ -5,24 +5,18 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from torch.profiler import profile
 
 from hf_transfer.cpu_convolutions import STAND_INS
 from hf_transfer.quicker_calls import QuickerCalls
+from tests.torch_calls import torch_calls
 from tests.training.test_unfreezing import lively
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
 OTHER_WAY = "_Depthwise"
 
 
-def seen_calls(work) -> set[str]:
-    with profile() as seen:
-        work()
-    return {event.key for event in seen.key_averages()}
-
-
 def learned(layer: nn.Module, inputs: torch.Tensor, half: bool, quick: bool) -> tuple[torch.Tensor, ...]:
-    """Returns a layer's answer, and the gradients of its inputs, weights and bias; checks which way they went."""
+    """Returns a layer's answer, and the gradients of its inputs, weights and bias."""
     inputs, stand_ins = inputs.clone().requires_grad_(), STAND_INS if quick else {}
     with torch.autocast("cpu", torch.bfloat16, enabled=half), QuickerCalls(stand_ins):
         answer = layer(inputs)
@@ -34,7 +28,7 @@ def learned(layer: nn.Module, inputs: torch.Tensor, half: bool, quick: bool) -> 
 
 def takes_the_other_way(layer: nn.Module, inputs: torch.Tensor, half: bool) -> bool:
     with torch.autocast("cpu", torch.bfloat16, enabled=half), QuickerCalls(STAND_INS):
-        return OTHER_WAY in seen_calls(lambda: layer(inputs))
+        return OTHER_WAY in torch_calls(lambda: layer(inputs))
 
 
 def depthwise(kernel, stride=1, padding=0, bias=False, channels=24, **more) -> nn.Conv2d:
@@ -108,7 +102,7 @@ def test_precisions_that_were_not_measured_go_torchs_way():
     inputs = torch.randn(2, 24, 20, 20)
     assert not takes_the_other_way(depthwise(7, 2).double(), inputs.double(), False)
     with torch.autocast("cpu", torch.float16), QuickerCalls(STAND_INS):
-        assert OTHER_WAY not in seen_calls(lambda: depthwise(7, 2)(inputs))
+        assert OTHER_WAY not in torch_calls(lambda: depthwise(7, 2)(inputs))
 
 
 def test_nothing_is_another_way_where_nothing_learns():
@@ -124,7 +118,7 @@ def test_gradients_that_nobody_asked_for_are_not_computed(inputs_learn: bool, we
     inputs = torch.randn(2, 24, 20, 20, requires_grad=inputs_learn)
     with torch.autocast("cpu", torch.bfloat16), QuickerCalls(STAND_INS):
         answer = layer(inputs)
-    calls = seen_calls(answer.float().sum().backward)
+    calls = torch_calls(answer.float().sum().backward)
     assert ("aten::constant_pad_nd" in calls) is weights_learn
     assert (inputs.grad is not None, layer.weight.grad is not None) == (inputs_learn, weights_learn)
 
@@ -140,7 +134,7 @@ def test_a_network_learns_the_same(family: str, goes: set[bool], half: bool, tmp
     for stand_ins in ({}, STAND_INS):
         with torch.autocast("cpu", torch.bfloat16, enabled=half), QuickerCalls(stand_ins):
             loss = model(pixel_values=pixels).logits.float().log_softmax(-1)[:, 0].sum()
-        calls = seen_calls(loss.backward)
+        calls = torch_calls(loss.backward)
         assert any(OTHER_WAY in call for call in calls) is (bool(stand_ins) and half in goes)
         gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
         model.zero_grad()

@@ -7,7 +7,6 @@ import pytest
 import torch
 from PIL import Image
 from torch.nn import functional as F
-from torch.profiler import profile
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
 from hf_transfer import cpu_products
@@ -15,6 +14,7 @@ from hf_transfer.cpu_products import STAND_INS, mkl_is_slow
 from hf_transfer.evaluation.evaluator import predict_logits
 from hf_transfer.quicker_calls import QuickerCalls
 from hf_transfer.training.memory_probe import height_of_evaluation, height_of_step
+from tests.torch_calls import torch_calls
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
 
@@ -43,13 +43,6 @@ def vit() -> ViTForImageClassification:
         hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=128, image_size=32, patch_size=8
     )
     return ViTForImageClassification(config).eval()
-
-
-def calls(work) -> set[str]:
-    """Returns the names of what torch calls."""
-    with profile() as seen:
-        work()
-    return {event.key for event in seen.key_averages()}
 
 
 def attended() -> tuple[torch.Tensor, ...]:
@@ -89,7 +82,7 @@ def test_a_linear_layer_gives_the_same_by_onednn(shape: tuple[int, ...], bias: b
     with torch.inference_mode():
         expected = layer(inputs)
         with QuickerCalls(STAND_INS):
-            assert "aten::mkldnn_linear" in calls(lambda: layer(inputs))
+            assert "aten::mkldnn_linear" in torch_calls(lambda: layer(inputs))
             torch.testing.assert_close(layer(inputs), expected)
 
 
@@ -103,13 +96,13 @@ def test_inputs_may_lie_in_any_order(small_products):
 def test_a_small_linear_layer_goes_torchs_way():
     layer = torch.nn.Linear(16, 7)
     with torch.inference_mode(), QuickerCalls(STAND_INS):
-        assert "aten::mkldnn_linear" not in calls(lambda: layer(torch.randn(5, 16)))
+        assert "aten::mkldnn_linear" not in torch_calls(lambda: layer(torch.randn(5, 16)))
 
 
 def test_a_linear_layer_in_float64_goes_torchs_way(small_products):
     layer = torch.nn.Linear(16, 7).double()
     with torch.inference_mode(), QuickerCalls(STAND_INS):
-        assert "aten::mkldnn_linear" not in calls(lambda: layer(torch.randn(5, 16, dtype=torch.float64)))
+        assert "aten::mkldnn_linear" not in torch_calls(lambda: layer(torch.randn(5, 16, dtype=torch.float64)))
 
 
 def test_autocast_still_says_the_precision(small_products):
@@ -127,7 +120,7 @@ def test_gradients_are_those_of_torch(small_products):
     expected = [parameter.grad.clone() for parameter in open_layer.parameters()]
     open_layer.zero_grad()
     with QuickerCalls(STAND_INS):
-        seen = calls(lambda: open_layer(frozen(inputs)).square().sum().backward())
+        seen = torch_calls(lambda: open_layer(frozen(inputs)).square().sum().backward())
     assert {"aten::mkldnn_linear", "aten::addmm"} <= seen, "the frozen layer one way, the other the usual one"
     for parameter, gradient in zip(open_layer.parameters(), expected, strict=True):
         torch.testing.assert_close(parameter.grad, gradient)
@@ -141,7 +134,7 @@ def test_attention_gives_the_same(scale: float | None):
     exact = F.scaled_dot_product_attention(*attended(), scale=scale)
     query, key, value = (tensor.bfloat16() for tensor in attended())
     with torch.inference_mode(), QuickerCalls(STAND_INS):
-        assert "aten::_softmax" in calls(lambda: F.scaled_dot_product_attention(query, key, value, scale=scale))
+        assert "aten::_softmax" in torch_calls(lambda: F.scaled_dot_product_attention(query, key, value, scale=scale))
         quick = F.scaled_dot_product_attention(query, key, value, scale=scale)
     usual = F.scaled_dot_product_attention(query, key, value, scale=scale)
     assert quick.dtype == torch.bfloat16
@@ -175,7 +168,7 @@ def test_attention_with_more_than_scores_goes_torchs_way(asked: dict):
 
 def test_attention_in_float32_goes_torchs_way():
     with torch.inference_mode(), QuickerCalls(STAND_INS):
-        assert "aten::_softmax" not in calls(lambda: F.scaled_dot_product_attention(*attended()))
+        assert "aten::_softmax" not in torch_calls(lambda: F.scaled_dot_product_attention(*attended()))
 
 
 def test_attention_has_the_same_gradients():
@@ -183,7 +176,7 @@ def test_attention_has_the_same_gradients():
     F.scaled_dot_product_attention(*exact).square().sum().backward()
     learning = [tensor.bfloat16().requires_grad_() for tensor in attended()]
     with QuickerCalls(STAND_INS):
-        assert "aten::_softmax" in calls(
+        assert "aten::_softmax" in torch_calls(
             lambda: F.scaled_dot_product_attention(*learning).float().square().sum().backward()
         )
     for tensor, known in zip(learning, exact, strict=True):
@@ -195,9 +188,9 @@ def test_many_scores_are_left_to_torch(monkeypatch: pytest.MonkeyPatch):
     scores = 2 * 3 * 17 * 17
     with torch.inference_mode(), QuickerCalls(STAND_INS):
         monkeypatch.setattr(cpu_products, "MOST_SCORES", scores)
-        assert "aten::_softmax" in calls(lambda: F.scaled_dot_product_attention(*tensors))
+        assert "aten::_softmax" in torch_calls(lambda: F.scaled_dot_product_attention(*tensors))
         monkeypatch.setattr(cpu_products, "MOST_SCORES", scores - 1)
-        assert "aten::_softmax" not in calls(lambda: F.scaled_dot_product_attention(*tensors))
+        assert "aten::_softmax" not in torch_calls(lambda: F.scaled_dot_product_attention(*tensors))
 
 
 def test_what_is_kept_for_a_backward_pass_has_a_limit(monkeypatch: pytest.MonkeyPatch):
@@ -206,10 +199,10 @@ def test_what_is_kept_for_a_backward_pass_has_a_limit(monkeypatch: pytest.Monkey
     learning = [tensor.clone().requires_grad_() for tensor in still]
     with QuickerCalls(STAND_INS):
         monkeypatch.setattr(cpu_products, "MOST_KEPT_SCORES", 17 / 8)
-        assert "aten::_softmax" in calls(lambda: F.scaled_dot_product_attention(*learning))
+        assert "aten::_softmax" in torch_calls(lambda: F.scaled_dot_product_attention(*learning))
         monkeypatch.setattr(cpu_products, "MOST_KEPT_SCORES", 2)
-        assert "aten::_softmax" not in calls(lambda: F.scaled_dot_product_attention(*learning))
-        assert "aten::_softmax" in calls(lambda: F.scaled_dot_product_attention(*still))
+        assert "aten::_softmax" not in torch_calls(lambda: F.scaled_dot_product_attention(*learning))
+        assert "aten::_softmax" in torch_calls(lambda: F.scaled_dot_product_attention(*still))
 
 
 def test_the_estimate_of_memory_counts_scores(vit: ViTForImageClassification):
@@ -241,7 +234,7 @@ def test_a_network_under_autocast(vit: ViTForImageClassification):
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         expected = vit(pixel_values=pixels).logits
         with QuickerCalls(STAND_INS):
-            assert "aten::_softmax" in calls(lambda: vit(pixel_values=pixels))
+            assert "aten::_softmax" in torch_calls(lambda: vit(pixel_values=pixels))
             torch.testing.assert_close(vit(pixel_values=pixels).logits, expected, rtol=5e-2, atol=5e-3)
 
 
@@ -253,7 +246,7 @@ def test_predictions_use_it(vit: ViTForImageClassification, on_a_slow_processor,
     def predict() -> None:
         found["quick"] = predict_logits(vit, processor, pictures)
 
-    assert "aten::mkldnn_linear" in calls(predict)
+    assert "aten::mkldnn_linear" in torch_calls(predict)
     with torch.no_grad():
         pixels = processor(pictures, return_tensors="pt")["pixel_values"]
         np.testing.assert_allclose(found["quick"], vit(pixel_values=pixels).logits.numpy(), rtol=1e-4, atol=1e-5)

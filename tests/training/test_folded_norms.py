@@ -162,6 +162,7 @@ def test_a_run_folds_in_float32_alone(precision: str, tmp_path: Path, monkeypatc
     folds = precision == "float32"
     norms_run = {after - before for before, after in itertools.pairwise(written)}
     assert norms_run == {0 if folds else norms_in(kept)}
+    assert norms_in(kept) == norms_in(tiny_model("resnet"))
     # Once, for the training and the validation pictures.
     assert len(looked) == folds
     assert_same(weights_of(trained(tmp_path, "off", bf16=precision == "bfloat16")), weights_of(kept))

@@ -85,6 +85,7 @@ def row(strategy: str, pair: tuple[str, str], found: Sequence[tuple[dict, dict]]
     accuracies = [spread([record["validation"]["accuracy"] for record in records]) for records in ways]
     seconds = [statistics.median(record["training_seconds"] for record in records) for records in ways]
     cells = [strategy, *pair, *accuracies, with_error(gains(found)), *(f"{value:.0f}" for value in seconds)]
+    cells += [f"{seconds[1] / seconds[0]:.2f}"]
     return f"| {' | '.join([*cells, str(len(found))])} |"
 
 
@@ -95,15 +96,16 @@ def write_table(records: list[dict]) -> None:
     lines += [f"of the saved model in float32 after {EPOCHS} epochs, means and standard deviations of seeds; by how"]
     lines += ["many hundredths it is higher in bfloat16, with the standard error over seeds; median seconds of the"]
     lines += ["training, with what is computed once.", ""]
-    tops = ["strategy", "checkpoint", "data set", FLOAT32, BFLOAT16, "higher by", "s, float32", "s, bfloat16", "seeds"]
+    tops = ["strategy", "checkpoint", "data set", FLOAT32, BFLOAT16, "higher by"]
+    tops += ["s, float32", "s, bfloat16", "ratio", "seeds"]
     lines += [f"| {' | '.join(tops)} |"]
-    lines += ["|---|---|---|---|---|---|---|---|---|"]
+    lines += ["|---|---|---|---|---|---|---|---|---|---|"]
     for strategy in STRATEGIES:
         found = {pair: both(records, strategy, pair) for pair in PAIRS}
         lines += [row(strategy, pair, pairs) for pair, pairs in found.items() if pairs]
         everything = [gain for pairs in found.values() for gain in gains(pairs)]
         if everything:
-            lines.append(f"| {strategy} | all | | | | {with_error(everything)} | | | {len(everything)} pairs |")
+            lines.append(f"| {strategy} | all | | | | {with_error(everything)} | | | | {len(everything)} pairs |")
     lines += ["", f"{len(records)} of {len(planned_runs())} planned runs are in the table. {lab_note(records)}"]
     TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

@@ -1,7 +1,7 @@
 """Calls that stand in for torch's own on processors where those are slow.
 
-Knows the kind of device. Does not know what is slow where, or why: `hf_transfer.cpu_products` and
-`hf_transfer.cpu_convolutions` do.
+Knows the kind of device. Does not know what is slow where, or why: `hf_transfer.cpu_products`,
+`hf_transfer.cpu_convolutions` and `hf_transfer.cpu_pooling` do.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from hf_transfer import cpu_convolutions, cpu_products
+from hf_transfer import cpu_convolutions, cpu_pooling, cpu_products
 
 StandIn = Callable[..., torch.Tensor | None]
 """Takes what the call takes, and returns `None` where torch's own is to be made."""
@@ -24,11 +24,23 @@ def quicker_calls(device: torch.device) -> AbstractContextManager[Any]:
         device (`torch.device`):
             Where tensors lie.
     """
-    stand_ins: dict[Callable, StandIn] = {}
-    if device.type == "cpu" and cpu_products.mkl_is_slow():
+    return standing_in(stand_ins_on(device))
+
+
+def stand_ins_on(device: torch.device) -> Mapping[Callable, StandIn]:
+    """Returns what stands in for slow calls on a device, by the call."""
+    if device.type != "cpu":
+        return {}
+    stand_ins: dict[Callable, StandIn] = dict(cpu_pooling.STAND_INS)
+    if cpu_products.mkl_is_slow():
         stand_ins |= cpu_products.STAND_INS
-    if device.type == "cpu" and cpu_convolutions.depthwise_is_slow():
+    if cpu_convolutions.depthwise_is_slow():
         stand_ins |= cpu_convolutions.STAND_INS
+    return stand_ins
+
+
+def standing_in(stand_ins: Mapping[Callable, StandIn]) -> AbstractContextManager[Any]:
+    """Returns a context for some stand-ins; where there are none, calls are not looked at."""
     return QuickerCalls(stand_ins) if stand_ins else nullcontext()
 
 

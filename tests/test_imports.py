@@ -18,6 +18,7 @@ FLOORS = {
     "cpu_tensors": 0,
     "cpu_products": 1,
     "cpu_convolutions": 1,
+    "cpu_pooling": 1,
     "quicker_calls": 2,
     "name_clash": 1,
     "hub_errors": 1,

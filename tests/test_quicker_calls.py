@@ -1,20 +1,18 @@
 """Where other calls stand in for torch's own: on slow processors, and not in compiled networks or on a GPU."""
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
 import torch
-from torch.nn.functional import conv2d, linear, scaled_dot_product_attention
+from torch.nn.functional import adaptive_avg_pool2d, conv2d, linear, scaled_dot_product_attention
 
 from hf_transfer import cpu_convolutions, cpu_products
-from hf_transfer.quicker_calls import quicker_calls
+from hf_transfer.quicker_calls import quicker_calls, stand_ins_on
 from hf_transfer.training.trainer import TransferTrainer
 
 CPU = torch.device("cpu")
-
-
-def stood_in_for(calls) -> set:
-    return set(getattr(calls, "stand_ins", ()))
+MEANS = {adaptive_avg_pool2d, torch.mean, torch.Tensor.mean}
 
 
 @pytest.fixture
@@ -27,19 +25,23 @@ def slow(request, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("slow", "calls"),
     [
-        ((True, True), {linear, scaled_dot_product_attention, conv2d}),
-        ((True, False), {linear, scaled_dot_product_attention}),
-        ((False, True), {conv2d}),
-        ((False, False), set()),
+        ((True, True), MEANS | {linear, scaled_dot_product_attention, conv2d}),
+        ((True, False), MEANS | {linear, scaled_dot_product_attention}),
+        ((False, True), MEANS | {conv2d}),
+        ((False, False), MEANS),
     ],
     indirect=["slow"],
 )
 def test_slow_calls_have_stand_ins(slow, calls: set):
-    assert stood_in_for(quicker_calls(CPU)) == calls
+    assert set(stand_ins_on(CPU)) == calls
+    assert set(quicker_calls(CPU).stand_ins) == calls  # type: ignore[attr-defined]
 
 
 def test_no_other_way_on_a_gpu(slow):
-    assert not stood_in_for(quicker_calls(torch.device("cuda")))
+    """Nor is each call looked at there."""
+    gpu = torch.device("cuda")
+    assert not stand_ins_on(gpu)
+    assert isinstance(quicker_calls(gpu), nullcontext)
 
 
 def test_calls_of_a_compiled_network_are_torchs_own(slow):
@@ -48,7 +50,7 @@ def test_calls_of_a_compiled_network_are_torchs_own(slow):
     def calls(compiled: object, torch_compile: bool) -> set:
         args = SimpleNamespace(torch_compile=torch_compile, device=CPU)
         trainer = SimpleNamespace(compiled=compiled, args=args)
-        return stood_in_for(TransferTrainer.quicker_calls(trainer))  # type: ignore[arg-type]
+        return set(TransferTrainer.stand_ins(trainer))  # type: ignore[arg-type]
 
     assert calls(None, False)
     assert not calls(object(), False)

@@ -102,7 +102,7 @@ def estimate_memory(trainer: Any, shape: tuple[int, int, int], copies: int = 0) 
     images, evaluated = trainer.args.per_device_train_batch_size, trainer.args.per_device_eval_batch_size
     half = torch.bfloat16 if trainer.args.mixed_precision in ("bf16", "fp16") else None
     try:
-        with trainer.quicker_calls():
+        with trainer.computing():
             step = height_of_step(model, learning, shape, images, half, trainer.memory_format)
         # In float32, as the saved model is evaluated at the end.
         with quicker_calls(trainer.args.device):

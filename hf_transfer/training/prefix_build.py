@@ -20,6 +20,7 @@ import torch
 from accelerate.utils import send_to_device
 from torch.utils.data import DataLoader, Dataset
 
+from hf_transfer import cpu_products
 from hf_transfer.cache_folder import lock_of, make_room, shown_size
 from hf_transfer.data.drawn_pictures import DrawnPicture, collate_pixels
 from hf_transfer.data.visits import VisitedImages
@@ -129,20 +130,17 @@ class PrefixBuilder:
         def pictures() -> torch.Tensor:
             return self.trainer.pixels_of(visited.pictures, args.per_device_train_batch_size)
 
-        with self.trainer.quicker_calls():
-            return measure_costs(self._model(), self.trainer.groups, pictures, args.dataloader_num_workers)
+        hands = args.dataloader_num_workers
+        return measure_costs(self._model(), self.trainer.groups, pictures, hands, computing=self.trainer.computing)
 
     def open_or_build(self, boundary: int) -> CachedPrefix | str:
         """Finds the cut below a layer group and opens or builds its stores; a string says why there is none."""
-        with self.trainer.quicker_calls():
-            return self._open_or_build(boundary)
-
-    def _open_or_build(self, boundary: int) -> CachedPrefix | str:
-        model = self._model()
+        model, pictures = self._model(), self._some_pictures
         # As a training step has it.
         model.train()
         self.trainer.unfreezing.keep_frozen_still()
-        cut = find_cut(model, self.trainer.groups, boundary, self._some_pictures)
+        with self.trainer.computing():
+            cut = find_cut(model, self.trainer.groups, boundary, pictures)
         if cut is None:
             return "no cut of this network was exact"
         sizes = {
@@ -166,16 +164,19 @@ class PrefixBuilder:
         name = self._key(cut, split, rows)
         problem = self._have(cut, split, rows, self.settings.folder / name)
         if problem is None:
-            return PrefixStore(self.settings.folder / name, cut.inlets, rows)
+            return self._opened(cut, rows, self.settings.folder / name)
         memory = memory_folder()
         if memory is None or self._have(cut, split, rows, memory / name) is not None:
             return problem
-        store = PrefixStore(memory / name, cut.inlets, rows)
+        store = self._opened(cut, rows, memory / name)
         # Once all processes have it open its name can go: whatever becomes of them, no memory stays taken.
         self.trainer.accelerator.wait_for_everyone()
         if self.trainer.accelerator.is_main_process:
             shutil.rmtree(store.folder)
         return store
+
+    def _opened(self, cut: PrefixCut, rows: int, folder: Path, writable: bool = False) -> PrefixStore:
+        return PrefixStore(folder, cut.inlets, rows, self.trainer.memory_format, writable)
 
     def _model(self) -> torch.nn.Module:
         return self.trainer.accelerator.unwrap_model(self.trainer.model_wrapped, keep_torch_compile=False)
@@ -193,8 +194,9 @@ class PrefixBuilder:
             "rows": rows,
             "pixels": self.settings.pixels[split],
             "precision": self.trainer.args.mixed_precision,
-            "layout": str(self.trainer.memory_format),
-            "calls": sorted(call.__name__ for call in getattr(self.trainer.quicker_calls(), "stand_ins", ())),
+            "laid out": str(self.trainer.memory_format),
+            # Others give torch's own answers, bit for bit.
+            "calls": sorted(call.__name__ for call in self.trainer.stand_ins() if call in cpu_products.STAND_INS),
             "norms folded": self._folds_norms(),
             "one token": None if only_read is None else dataclasses.astuple(only_read.read),
             "torch": torch.__version__,
@@ -235,7 +237,7 @@ class PrefixBuilder:
 
     def _fill(self, cut: PrefixCut, split: str, rows: int, folder: Path) -> None:
         args = self.trainer.args
-        store = PrefixStore(folder, cut.inlets, rows, writable=True)
+        store = self._opened(cut, rows, folder, writable=True)
         mine = range(args.process_index, rows, args.world_size)
         loader = DataLoader(
             _Rows(self.splits[split], self.settings.views),
@@ -250,7 +252,10 @@ class PrefixBuilder:
         cut.model.eval()
         with folded_norms(cut.model, self._norms_to_fold(cut)):
             for numbers, batch in loader:
-                store.write(numbers, cut.collect(self.pixels(batch)))
+                pixels = self.pixels(batch)
+                with self.trainer.computing():
+                    kept = cut.collect(pixels)
+                store.write(numbers, kept)
         cut.model.train(was_training)
 
     def _folds_norms(self) -> bool:
@@ -262,7 +267,9 @@ class PrefixBuilder:
         if not self._folds_norms():
             return ()
         if self._folded is None or self._folded[0] is not cut:
-            self._folded = cut, foldable_norms(cut, self._some_pictures)
+            pictures = self._some_pictures
+            with self.trainer.computing():
+                self._folded = cut, foldable_norms(cut, pictures)
         return self._folded[1]
 
     @functools.cached_property

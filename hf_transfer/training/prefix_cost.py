@@ -7,6 +7,7 @@ and clocks. Does not know what the seconds are for (`hf_transfer.training.prefix
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ def measure_costs(
     pictures: Callable[[], torch.Tensor],
     hands: int,
     clock: Callable[[], float] = time.perf_counter,
+    computing: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> Costs:
     """Measures what a look at a picture costs.
 
@@ -39,6 +41,8 @@ def measure_costs(
             How many processes make pixels.
         clock (`Callable[[], float]`, *optional*):
             Returns seconds.
+        computing (`Callable[[], AbstractContextManager]`, *optional*):
+            Makes the context in which the network computes.
 
     Returns:
         [`Costs`]
@@ -51,7 +55,8 @@ def measure_costs(
             start = clock()
             pixel_values = pictures()
             made = clock()
-            passes.append(_seconds_below(model, groups, pixel_values, clock))
+            with computing():
+                passes.append(_seconds_below(model, groups, pixel_values, clock))
             pixels_seconds.append((made - start) / len(pixel_values) / max(1, hands))
             if number == 0:
                 pixels_seconds.clear()

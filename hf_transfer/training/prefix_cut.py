@@ -9,7 +9,7 @@ Knows modules and tensors. Does not know which cuts are exact (`hf_transfer.trai
 are kept (`hf_transfer.training.prefix_store`).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -89,7 +89,7 @@ class PrefixCut:
             return leaves
 
         try:
-            with torch.no_grad(), self._watched_inputs(look):
+            with torch.no_grad(), self._watched_inputs(look, {inlet.module for inlet in self.inlets}):
                 self.model(pixel_values=pixel_values)
         except _Reached:
             pass
@@ -115,7 +115,7 @@ class PrefixCut:
                 for leaf, value in enumerate(leaves)
             ]
 
-        with self._stubs(batch), self._watched_inputs(replace):
+        with self._stubs(batch), self._watched_inputs(replace, {name for name, _, _ in places}):
             yield self._dummy((batch, *self._picture), kept[0].device, torch.float32)
 
     def probe(self, pixel_values: torch.Tensor) -> None:
@@ -139,7 +139,7 @@ class PrefixCut:
             self.model.get_submodule(name).register_forward_hook(self._noting(name, batch)) for name in self.below
         ]
         try:
-            with torch.enable_grad(), self._watched_inputs(look):
+            with torch.enable_grad(), self._watched_inputs(look, self.above):
                 self.model(pixel_values=pixel_values)
         finally:
             for hook in hooks:
@@ -157,8 +157,8 @@ class PrefixCut:
         return note
 
     @contextmanager
-    def _watched_inputs(self, look) -> Iterator[None]:
-        """Shows the inputs of every module above the cut to `look`, which may replace them."""
+    def _watched_inputs(self, look, names: Collection[str]) -> Iterator[None]:
+        """Shows the inputs of some modules to `look`, which may replace them."""
         calls: dict[str, int] = {}
 
         def watch(name: str):
@@ -170,7 +170,7 @@ class PrefixCut:
 
             return hook
 
-        modules = [(name, self.model.get_submodule(name)) for name in self.above]
+        modules = [(name, self.model.get_submodule(name)) for name in names]
         hooks = [module.register_forward_pre_hook(watch(name), with_kwargs=True) for name, module in modules]
         try:
             yield

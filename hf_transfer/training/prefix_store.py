@@ -37,21 +37,34 @@ class PrefixStore:
             Shape and type of what is kept.
         rows (`int`):
             Number of rows.
+        layout (`torch.memory_format`, *optional*, defaults to `torch.contiguous_format`):
+            How feature maps lie in the files, and in batches of them.
         writable (`bool`, *optional*, defaults to `False`):
             Whether rows are to be written.
     """
 
-    def __init__(self, folder: Path, inlets: Sequence[Inlet], rows: int, writable: bool = False):
+    def __init__(
+        self,
+        folder: Path,
+        inlets: Sequence[Inlet],
+        rows: int,
+        layout: torch.memory_format = torch.contiguous_format,
+        writable: bool = False,
+    ):
         self.folder = folder
         self.rows = rows
         self.tensors = [
-            torch.from_file(
-                str(_file(folder, number)),
-                # Shared means that writes reach the file; without, changes stay private and readers need no rights.
-                shared=writable,
-                size=rows * torch.Size(inlet.shape).numel(),
-                dtype=inlet.dtype,
-            ).view(rows, *inlet.shape)
+            _rows_of(
+                torch.from_file(
+                    str(_file(folder, number)),
+                    # Shared means that writes reach the file; without, changes are private and readers need no rights.
+                    shared=writable,
+                    size=rows * torch.Size(inlet.shape).numel(),
+                    dtype=inlet.dtype,
+                ),
+                (rows, *inlet.shape),
+                layout,
+            )
             for number, inlet in enumerate(inlets)
         ]
 
@@ -134,6 +147,14 @@ def is_sealed(folder: Path, inlets: Sequence[Inlet], rows: int) -> bool:
     if good:
         mark_used(folder)
     return good
+
+
+def _rows_of(values: torch.Tensor, shape: tuple[int, ...], layout: torch.memory_format) -> torch.Tensor:
+    """Returns values of a file as rows; what is indexed of feature maps lies as they do."""
+    if layout != torch.channels_last or len(shape) != 4:
+        return values.view(shape)
+    rows, channels, height, width = shape
+    return values.view(rows, height, width, channels).permute(0, 3, 1, 2)
 
 
 def _file(folder: Path, number: int) -> Path:

@@ -38,7 +38,7 @@ def attach_read_token(trainer: Any, validation: Any) -> None:
     """
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         return  # They move layers, or cut them to pieces, only when the training begins.
-    with trainer.quicker_calls():
+    with trainer.computing():
         read = find_read_token(trainer.model, trainer.pixels_of(validation, _PICTURES))
     if read is None:
         return

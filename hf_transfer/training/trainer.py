@@ -22,7 +22,7 @@ from hf_transfer.data.image_dataset import ImageClassificationDataset
 from hf_transfer.data.sampling import WholeBatchSampler
 from hf_transfer.data.visits import VisitedImages
 from hf_transfer.models.layer_groups import LayerGroup
-from hf_transfer.quicker_calls import quicker_calls
+from hf_transfer.quicker_calls import StandIn, stand_ins_on, standing_in
 from hf_transfer.training.averaging import WeightAverage
 from hf_transfer.training.checkpoints import SaveAfterEpochCallback
 from hf_transfer.training.data_wait import DataWait
@@ -181,15 +181,18 @@ class TransferTrainer(PictureTrainer):
         return (loss, {"logits": logits}) if return_outputs else loss
 
     def _forward(self, model: nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        with self.quicker_calls():
+        with self.computing():
             if self.prefix is not None:
                 return self.prefix.forward(model, inputs)
             return model(pixel_values=inputs["pixel_values"]).logits
 
-    def quicker_calls(self) -> AbstractContextManager[Any]:
+    def computing(self) -> AbstractContextManager[Any]:
         """Returns the context in which the network computes, in steps, in evaluations and for the cache alike."""
-        compiled = self.compiled is not None or self.args.torch_compile
-        return nullcontext() if compiled else quicker_calls(self.args.device)
+        return standing_in(self.stand_ins())
+
+    def stand_ins(self) -> Mapping[Callable, StandIn]:
+        """Returns what stands in for calls of torch; compiled networks bring their own kernels."""
+        return {} if self.compiled is not None or self.args.torch_compile else stand_ins_on(self.args.device)
 
     def evaluation_loop(self, *args: Any, **kwargs: Any):
         """Evaluates the averaged weights where there are such."""

@@ -71,7 +71,9 @@ class _Depthwise(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding: Pair) -> Tensor:
-        ctx.save_for_backward(inputs, weight)
+        # Its own gradient needs of the inputs only where and how they lie.
+        there = torch.empty_like(inputs, device="meta")
+        ctx.save_for_backward(inputs if ctx.needs_input_grad[1] else there, weight)
         ctx.stride, ctx.padding = stride, padding
         return torch.conv2d(inputs, weight, bias, stride, padding, 1, len(weight))
 
@@ -90,11 +92,12 @@ class _Depthwise(torch.autograd.Function):
 
 
 def _of_inputs(gradient: Tensor, inputs: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> Tensor:
-    if not _is_strided_in_half(stride, inputs.dtype):
-        return _backward(gradient, inputs, weight, stride, padding, 0)
-    # Of the inputs only the shape and the layout matter.
-    there = torch.empty_like(inputs, dtype=torch.float32)
-    return _backward(gradient.float(), there, weight.float(), stride, padding, 0).to(inputs.dtype)
+    """Returns the gradient of the inputs, of which only shape, type and layout matter."""
+    precision = torch.float32 if _is_strided_in_half(stride, inputs.dtype) else inputs.dtype
+    there = inputs
+    if inputs.is_meta or inputs.dtype != precision:
+        there = torch.empty_like(inputs, dtype=precision, device=gradient.device)
+    return _backward(gradient.to(precision), there, weight.to(precision), stride, padding, 0).to(inputs.dtype)
 
 
 def _of_weight(gradient: Tensor, inputs: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> Tensor:

@@ -118,6 +118,8 @@ def test_gradients_that_nobody_asked_for_are_not_computed(inputs_learn: bool, we
     inputs = torch.randn(2, 24, 20, 20, requires_grad=inputs_learn)
     with torch.autocast("cpu", torch.bfloat16), QuickerCalls(STAND_INS):
         answer = layer(inputs)
+    held = [tensor for tensor in answer.grad_fn.saved_tensors if tensor.device.type == "cpu"]
+    assert sum(tensor.numel() for tensor in held) == layer.weight.numel() + inputs.numel() * weights_learn
     calls = torch_calls(answer.float().sum().backward)
     assert ("aten::constant_pad_nd" in calls) is weights_learn
     assert (inputs.grad is not None, layer.weight.grad is not None) == (inputs_learn, weights_learn)

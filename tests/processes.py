@@ -1,15 +1,36 @@
-"""Commands in a process of their own, at the root of the project and in one thread."""
+"""Commands in processes of their own, in one thread each."""
 
 import os
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def launched(*words: str, processes: int = 2) -> list[str]:
+    """Returns the command that runs a module in several processes, or in one of its own."""
+    if processes == 1:
+        return [sys.executable, "-m", *words]
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", str(processes)]
+    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    return [*command, "-m", *words]
+
+
+def on_cpus(**more: str) -> dict[str, str]:
+    """Returns the environment of processes that train on the CPU."""
+    # `--cpu` would start one process only: see hf_transfer/cpu_processes.py.
+    return os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"} | more
+
+
+def run_on_cpus(command: Sequence[str], **more: str) -> subprocess.CompletedProcess:
+    """Runs a command that may launch others, and returns what it said and how it ended."""
+    return subprocess.run(command, env=on_cpus(**more), capture_output=True, text=True, timeout=280, check=False)
+
+
 def run_at_root(command: Sequence[str]) -> subprocess.CompletedProcess:
-    """Runs a command and returns what it said and how it ended."""
+    """Runs a command at the root of the project, and returns what it said and how it ended."""
     return subprocess.run(
         command,
         capture_output=True,

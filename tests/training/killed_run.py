@@ -24,6 +24,7 @@ from hf_transfer.training.session import train
 from hf_transfer.training.strategies import Unfreezing
 from hf_transfer.training.trainer import TransferTrainer
 from tests.models.families import build_tiny_model
+from tests.processes import launched
 from tests.training.tiny_run import NUM_LABELS, tiny_trainer
 
 STRATEGIES = {
@@ -38,19 +39,8 @@ TIMING = ("runtime", "per_second")
 
 
 def command(folder: Path, strategy: str, kill: int, where: str, processes: int) -> list[str]:
-    """Returns the command line of a run, to be started with [`surroundings`] in the root of the project."""
-    words = ["-m", "tests.training.killed_run", str(folder), strategy, str(kill), where]
-    if processes > 1:
-        launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", str(processes)]
-        launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-        words = [*launch, "--main_process_port", "0", *words]
-    return [sys.executable, *words]
-
-
-def surroundings() -> dict[str, str]:
-    """Returns the environment of a run."""
-    # `--cpu` would start one process only: see hf_transfer/cpu_processes.py.
-    return os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    """Returns the command line of a run, to be started with `on_cpus` of `tests.processes`."""
+    return launched("tests.training.killed_run", str(folder), strategy, str(kill), where, processes=processes)
 
 
 class Killer(TrainerCallback):

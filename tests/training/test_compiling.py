@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -21,9 +19,9 @@ from hf_transfer.training.compiling import CompileTrial, judge, judge_trial, rea
 from hf_transfer.training.session import train
 from hf_transfer.training.strategies import Unfreezing
 from hf_transfer.training.trainer import TransferTrainer
+from tests.processes import launched, run_on_cpus
 from tests.tiny_project import tiny_project
 from tests.training.cached_run import cached_trainer
-from tests.training.killed_run import surroundings
 from tests.training.tiny_run import tiny_model, tiny_trainer
 
 
@@ -273,10 +271,7 @@ def test_a_continued_run_does_as_it_did(first: bool, tmp_path: Path, monkeypatch
 
 @pytest.mark.slow
 def test_all_processes_do_as_the_main_one_measured(tmp_path: Path):
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    words = [*launch, "-m", "tests.training.compiled_run", str(tmp_path), "2"]
-    done = subprocess.run(words, env=surroundings(), capture_output=True, text=True, timeout=280, check=False)
+    done = run_on_cpus(launched("tests.training.compiled_run", str(tmp_path), "2"))
     assert done.returncode == 0, done.stderr[-3000:]
     first, second = (json.loads((tmp_path / f"decision-{rank}.json").read_text(encoding="utf-8")) for rank in (0, 1))
     assert first == second

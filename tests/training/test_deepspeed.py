@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
+from tests.processes import on_cpus
 from tests.tiny_project import tiny_project
-from tests.training.test_thawing_processes import assert_same, environment
+from tests.training.test_thawing_processes import assert_same
 from tests.training.tiny_run import tiny_model, tiny_trainer
 
 STRATEGIES = ("full", "feature-extraction", "partial")
@@ -38,7 +39,7 @@ def launch(folder: Path, zero: dict, processes: int, *words: str, **more: Any) -
     command = [sys.executable, "-m", "accelerate.commands.launch", "--use_deepspeed", "--deepspeed_config_file"]
     command += [str(config), "--num_processes", str(processes), "--num_machines", "1", "--mixed_precision", "no"]
     command += ["--dynamo_backend", "no", "--main_process_port", "0", *words]
-    surroundings = environment() | {"DS_ACCELERATOR": "cpu"}
+    surroundings = on_cpus(DS_ACCELERATOR="cpu")
     del surroundings["ACCELERATE_USE_CPU"]  # accelerate would leave DeepSpeed out
     return subprocess.run(command, env=surroundings, capture_output=True, text=True, timeout=280, check=False)
 

@@ -1,8 +1,5 @@
 """Pictures varied in batches on the device (here the CPU): one trajectory, however it is cut, stopped or cached."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +8,7 @@ from safetensors.torch import load_file
 
 from hf_transfer.data.mixing import MixingCollator, collate_images
 from hf_transfer.training.picture_trainer import PictureTrainer
+from tests.processes import launched, run_on_cpus
 from tests.training.cached_run import cached_trainer, weights_of
 from tests.training.test_trajectory import assert_same
 from tests.training.tiny_run import NUM_LABELS, tiny_model, tiny_trainer, trained_weights
@@ -52,12 +50,7 @@ def test_resumed_is_uninterrupted(whole: dict[str, torch.Tensor], tmp_path: Path
 @pytest.mark.slow
 def test_two_processes_train_what_one_does(whole: dict[str, torch.Tensor], tmp_path: Path):
     out = tmp_path / "two.safetensors"
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    command += ["-m", "tests.training.tiny_run", str(out), "4", "1", "vit"]
-    # `--cpu` would start one process only: see hf_transfer/cpu_processes.py.
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "TEST_VARIED_ON": "device"}
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280, check=False)
+    result = run_on_cpus(launched("tests.training.tiny_run", str(out), "4", "1", "vit"), TEST_VARIED_ON="device")
     assert result.returncode == 0, result.stderr[-3000:]
     assert_same(whole, load_file(out))
 

@@ -2,14 +2,14 @@
 
 import json
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.training.killed_run import command, surroundings
+from tests.processes import run_on_cpus
+from tests.training.killed_run import command
 
 # 18 pictures, 4 a step: 5 steps an epoch, 4 epochs; a checkpoint every 2 steps.
 
@@ -17,7 +17,7 @@ from tests.training.killed_run import command, surroundings
 def run(folder: Path, strategy: str, kill: int, where: str = "step", processes: int = 1):
     """Runs `killed_run` to its end, or to where it is killed."""
     words = command(folder, strategy, kill, where, processes)
-    return subprocess.run(words, env=surroundings(), capture_output=True, text=True, timeout=200, check=False)
+    return run_on_cpus(words)
 
 
 def ended_with(folder: Path) -> tuple[dict, dict]:

@@ -13,8 +13,8 @@ from hf_transfer.training.checkpoints import is_whole
 from hf_transfer.training.head_solver import solve_head
 from hf_transfer.training.solved_start import solved_facts
 from hf_transfer.training.strategies import Unfreezing
+from tests.processes import launched, run_on_cpus
 from tests.training.cached_run import cached_trainer, weights_of
-from tests.training.test_prefix_faults import run
 from tests.training.test_thawing_processes import assert_same
 from tests.training.tiny_run import tiny_model
 
@@ -182,13 +182,10 @@ def test_half_precision_is_no_other_network(tmp_path: Path):
 
 
 def test_two_processes_begin_at_one_solution(tmp_path: Path):
-    import sys
-
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
     two, one = tmp_path / "two.safetensors", tmp_path / "one.safetensors"
-    done = run([*launch, "-m", "tests.training.cached_run", str(two), str(tmp_path / "two"), "solved", "2"])
+    done = run_on_cpus(launched("tests.training.cached_run", str(two), str(tmp_path / "two"), "solved", "2"))
     assert done.returncode == 0, done.stderr[-3000:]
-    done = run([sys.executable, "-m", "tests.training.cached_run", str(one), str(tmp_path / "one"), "solved", "4"])
+    words = ("tests.training.cached_run", str(one), str(tmp_path / "one"), "solved", "4")
+    done = run_on_cpus(launched(*words, processes=1))
     assert done.returncode == 0, done.stderr[-3000:]
     assert_same(load_file(one), load_file(two))

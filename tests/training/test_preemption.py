@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from transformers import TrainerCallback
 from hf_transfer.training.checkpoints import find_checkpoint
 from hf_transfer.training.preemption import Preempted
 from hf_transfer.training.session import train
+from tests.processes import launched, on_cpus
 from tests.training.killed_run import accuracy
 from tests.training.tiny_run import tiny_model, tiny_trainer
 
@@ -93,19 +93,16 @@ def test_a_failed_training_gives_the_signal_back(tmp_path: Path, handler):
     assert signal.getsignal(signal.SIGTERM) is handler
 
 
-def signalled(folder: Path, target: str, *launcher: str) -> subprocess.CompletedProcess:
-    words = [sys.executable, *launcher, "-m", "tests.training.signalled_run", str(folder), target, "3"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+def signalled(folder: Path, target: str, processes: int = 1) -> subprocess.CompletedProcess:
+    words = launched("tests.training.signalled_run", str(folder), target, "3", processes=processes)
     # A group of its own, so that a signal to the group does not reach the tests.
     return subprocess.run(
-        words, env=environment, capture_output=True, text=True, timeout=200, check=False, start_new_session=True
+        words, env=on_cpus(), capture_output=True, text=True, timeout=200, check=False, start_new_session=True
     )
 
 
 def test_a_signal_to_one_process_stops_all(tmp_path: Path):
-    launcher = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
-    launcher += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    stopped = signalled(tmp_path, "last", *launcher)
+    stopped = signalled(tmp_path, "last", processes=2)
     assert stopped.stdout.count("Stopped by SIGTERM after step 3") == 2, stopped.stderr[-3000:]
     assert find_checkpoint(tmp_path).folder == tmp_path / "checkpoint-3"
 

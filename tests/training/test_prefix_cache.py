@@ -5,10 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch.profiler import profile
+from torch._C import _len_torch_function_stack
 
 from hf_transfer import cpu_products
+from hf_transfer.data.visits import VisitedImages
+from hf_transfer.training.prefix_cut import Inlet
+from hf_transfer.training.prefix_store import PrefixStore, make_files, partial_folder
 from hf_transfer.training.strategies import Unfreezing
+from tests.torch_calls import torch_calls
 from tests.training.cached_run import cached_trainer, weights_of
 from tests.training.test_prefix_cut import BUILDABLE
 from tests.training.test_thawing_processes import assert_same
@@ -68,14 +72,44 @@ def test_quicker_calls_learn_the_same(precision: str, tmp_path: Path, monkeypatc
     monkeypatch.setattr(cpu_products, "mkl_is_slow", lambda: True)
     monkeypatch.setattr(cpu_products, "LEAST_PRODUCTS", 0)
     settings = {"strategy": STRATEGIES["partial"], "bf16": precision == "bfloat16", "use_cpu": True}
-    weights = {}
+    found = {}
     for mode in ("off", "auto"):
-        with profile() as seen:
-            weights[mode], facts = trained("vit", tmp_path, mode, **settings)
-        assert facts[0]["cached"] is (mode == "auto")
-        used = {event.key for event in seen.key_averages()}
+        used = torch_calls(lambda mode=mode: found.update({mode: trained("vit", tmp_path, mode, **settings)}))
+        assert found[mode][1][0]["cached"] is (mode == "auto")
         assert ("aten::_softmax" if precision == "bfloat16" else "aten::mkldnn_linear") in used
-    assert_same(weights["off"], weights["auto"])
+    assert_same(found["off"][0], found["auto"][0])
+
+
+def test_calls_are_looked_at_only_while_the_network_computes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Drawing a picture makes tens of calls, and none of them is slow."""
+    shown, drawn = VisitedImages.shown, []
+
+    def noting(visited: VisitedImages, *words) -> dict:
+        drawn.append(_len_torch_function_stack())
+        return shown(visited, *words)
+
+    monkeypatch.setattr(VisitedImages, "shown", noting)
+    _, facts = trained("resnet", tmp_path)
+    assert facts[0]["cached"]
+    assert drawn
+    assert not any(drawn)
+
+
+def test_feature_maps_lie_in_files_as_in_training(tmp_path: Path):
+    """What is read is laid out as the layers want it, and need not be copied once more."""
+    inlet = Inlet("layer", 0, 0, (3, 4, 5), torch.float32)
+    maps = torch.arange(7 * 60.0).view(7, 3, 4, 5)
+    files = {}
+    for layout in (torch.contiguous_format, torch.channels_last):
+        folder = tmp_path / str(layout)
+        make_files(folder, (inlet,), 7)
+        PrefixStore(partial_folder(folder), (inlet,), 7, layout, writable=True).write(torch.arange(7), [maps])
+        (read,) = PrefixStore(partial_folder(folder), (inlet,), 7, layout).read(torch.tensor([6, 0, 2]), maps.device)
+        assert torch.equal(read, maps[[6, 0, 2]])
+        assert read.is_contiguous(memory_format=layout)
+        files[layout] = (partial_folder(folder) / "inlet_0.bin").read_bytes()
+    assert files[torch.contiguous_format] == maps.numpy().tobytes()
+    assert files[torch.channels_last] == maps.permute(0, 2, 3, 1).numpy().tobytes()
 
 
 def test_views_repeat_and_as_many_views_as_epochs_are_no_views(tmp_path: Path):

@@ -15,9 +15,10 @@ from hf_transfer.cache_folder import SEAL
 from hf_transfer.errors import UserError
 from hf_transfer.training import prefix_store
 from hf_transfer.training.prefix_cut import Inlet
+from tests.processes import launched, on_cpus, run_on_cpus
 from tests.training.cached_run import cached_trainer, weights_of
 from tests.training.test_prefix_cache import trained
-from tests.training.test_thawing_processes import assert_same, environment
+from tests.training.test_thawing_processes import assert_same
 from tests.training.tiny_run import tiny_model
 
 
@@ -118,18 +119,13 @@ def test_memory_does_not_hold_what_the_disk_does(tmp_path: Path):
     shutil.rmtree(tmp_path / "store.partial")
 
 
-def run(words: list[str]) -> subprocess.CompletedProcess:
-    return subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=250, check=False)
-
-
 def test_two_processes_build_one_cache_and_learn_the_same(tmp_path: Path):
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
     two = tmp_path / "two.safetensors"
-    done = run([*launch, "-m", "tests.training.cached_run", str(two), str(tmp_path / "two"), "partial", "2"])
+    done = run_on_cpus(launched("tests.training.cached_run", str(two), str(tmp_path / "two"), "partial", "2"))
     assert done.returncode == 0, done.stderr[-3000:]
     one = tmp_path / "one.safetensors"
-    done = run([sys.executable, "-m", "tests.training.cached_run", str(one), str(tmp_path / "one"), "partial", "4"])
+    words = ("tests.training.cached_run", str(one), str(tmp_path / "one"), "partial", "4")
+    done = run_on_cpus(launched(*words, processes=1))
     assert done.returncode == 0, done.stderr[-3000:]
     assert_same(load_file(one), load_file(two))
     for folder in (path for path in (tmp_path / "one").iterdir() if path.is_dir()):
@@ -145,7 +141,7 @@ def test_two_runs_at_once_share_one_cache(tmp_path: Path):
     runs = [
         subprocess.Popen(
             [*words, str(tmp_path / f"{n}.safetensors"), str(tmp_path / "cache"), "feature-extraction", "4"],
-            env=environment(),
+            env=on_cpus(),
             cwd=Path.cwd(),
             stderr=subprocess.PIPE,
             text=True,
@@ -174,10 +170,10 @@ def test_killed_while_building_leaves_nothing_that_is_read(tmp_path: Path):
         "main(*sys.argv[1:])\n"
     )
     words = [str(tmp_path / "killed.safetensors"), str(tmp_path / "cache"), "feature-extraction", "4"]
-    killed = run([sys.executable, "-c", program, *words])
+    killed = run_on_cpus([sys.executable, "-c", program, *words])
     assert killed.returncode == -signal.SIGKILL, killed.stderr[-3000:]
     assert list((tmp_path / "cache").glob("*.partial"))
-    again = run([sys.executable, "-m", "tests.training.cached_run", *words])
+    again = run_on_cpus(launched("tests.training.cached_run", *words, processes=1))
     assert again.returncode == 0, again.stderr[-3000:]
     assert not list((tmp_path / "cache").glob("*.partial"))
     model = tiny_model("vit")

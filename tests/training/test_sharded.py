@@ -1,12 +1,12 @@
 """Sharded parameters (FSDP2): strategies whose groups stay open or frozen train what one process does."""
 
-import subprocess
 import sys
 from pathlib import Path
 
 from safetensors.torch import load_file
 
-from tests.training.test_thawing_processes import assert_same, environment
+from tests.processes import run_on_cpus
+from tests.training.test_thawing_processes import assert_same
 from tests.training.tiny_run import tiny_model, tiny_trainer
 
 STRATEGIES = ("full", "feature-extraction", "partial")
@@ -18,7 +18,7 @@ def test_shards_train_what_one_process_does(tmp_path: Path):
     command = [sys.executable, "-m", "accelerate.commands.launch", *SHARDING, "--num_processes", "2"]
     command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
     command += ["-m", "tests.training.sharded_run", str(out), "vit", *STRATEGIES]
-    result = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=280, check=False)
+    result = run_on_cpus(command)
     assert result.returncode == 0, result.stderr[-3000:]
     two = load_file(out)
     for strategy in STRATEGIES:

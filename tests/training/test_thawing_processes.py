@@ -1,6 +1,5 @@
 """Groups that thaw in several processes: no process drifts, and all of them together train what one does."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.ports import unused_port
+from tests.processes import on_cpus, run_on_cpus
 from tests.training.thawing_run import thawed_weights
 
 # Without BatchNorm, whose statistics belong to a micro-batch by definition.
@@ -22,11 +22,6 @@ def launch(out: Path, *words: str, machine_options: tuple[str, ...] = ("--num_ma
     return [*command, "-m", "tests.training.thawing_run", str(out), *words]
 
 
-def environment() -> dict[str, str]:
-    # `--cpu` would start one process only: see hf_transfer/cpu_processes.py.
-    return os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-
-
 def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
     assert one.keys() == other.keys()
     for name, tensor in one.items():
@@ -36,7 +31,7 @@ def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) ->
 def test_two_processes_thaw_as_one(tmp_path: Path):
     out = tmp_path / "two.safetensors"
     command = launch(out, "2", *FAMILIES, machine_options=("--num_machines", "1", "--main_process_port", "0"))
-    result = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=280, check=False)
+    result = run_on_cpus(command)
     assert result.returncode == 0, result.stderr[-3000:]
     assert result.stdout.count("thawed") >= 2 * len(FAMILIES), result.stdout
     one: dict[str, torch.Tensor] = {}
@@ -61,7 +56,7 @@ def test_two_machines_thaw_as_one(tmp_path: Path):
         options = ("--num_machines", "2", "--machine_rank", str(rank), "--main_process_ip", "127.0.0.1")
         command = launch(out, "2", "vit", machine_options=(*options, "--main_process_port", port))
         machines.append(
-            subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            subprocess.Popen(command, env=on_cpus(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         )
     results = [machine.communicate(timeout=280) for machine in machines]
     assert [machine.returncode for machine in machines] == [0, 0], results
@@ -73,7 +68,6 @@ def test_ddp_still_forgets_parameters_that_thaw(tmp_path: Path):
     """transformers#416: when this fails, `hf_transfer.training.ddp` can go."""
     out = tmp_path / "two.safetensors"
     command = launch(out, "2", "vit", machine_options=("--num_machines", "1", "--main_process_port", "0"))
-    without = environment() | {"TEST_WITHOUT_REBUILD": "1"}
-    result = subprocess.run(command, env=without, capture_output=True, text=True, timeout=280, check=False)
+    result = run_on_cpus(command, TEST_WITHOUT_REBUILD="1")
     assert result.returncode != 0
     assert "the processes differ after step 3" in result.stderr

@@ -1,8 +1,5 @@
 """One trajectory, however a global batch is cut: micro-batches and processes leave the same weights."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +8,7 @@ from safetensors.torch import load_file
 from transformers import Trainer
 
 from hf_transfer.training.trainer import TransferTrainer
+from tests.processes import launched, run_on_cpus
 from tests.training.tiny_run import tiny_model, tiny_trainer, trained_weights
 
 # Without BatchNorm, whose statistics belong to a micro-batch by definition.
@@ -43,12 +41,7 @@ def test_smoothing_and_class_weights_do_not_depend_on_the_cut(tmp_path: Path):
 
 def test_two_processes_train_what_one_does(tmp_path: Path):
     out = tmp_path / "two.safetensors"
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    command += ["-m", "tests.training.tiny_run", str(out), "8", "1", *FAMILIES]
-    # `--cpu` would start one process only: see hf_transfer/cpu_processes.py.
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280, check=False)
+    result = run_on_cpus(launched("tests.training.tiny_run", str(out), "8", "1", *FAMILIES))
     assert result.returncode == 0, result.stderr[-3000:]
     two = load_file(out)
     one: dict[str, torch.Tensor] = {}

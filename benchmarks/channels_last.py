@@ -8,11 +8,11 @@ and writes the ratio of the medians to `benchmarks/results/channels_last.md`.
 """
 
 import os
-import statistics
 import time
 from pathlib import Path
 
 import torch
+from in_turns import in_turns
 from pipeline_runs import lab_note, made_here
 from transformers import AutoModelForImageClassification
 
@@ -23,7 +23,6 @@ CHECKPOINTS = {
     "mobilenet_v2_1.0_224": 224,
     "vit_tiny_patch16_224": 224,
 }
-LAYOUTS = (torch.contiguous_format, torch.channels_last)
 TURNS = 7
 
 
@@ -40,14 +39,13 @@ def timed(model: torch.nn.Module, pictures: torch.Tensor, backward: bool) -> flo
 def ratio(folder: Path, side: int, backward: bool) -> float:
     """Returns how many times faster channels-last is."""
     model = AutoModelForImageClassification.from_pretrained(folder, dtype=torch.float32).train(backward)
-    seconds: dict[torch.memory_format, list[float]] = {layout: [] for layout in LAYOUTS}
-    for turn in range(TURNS + 1):
-        for layout in LAYOUTS:
-            pictures = torch.randn(32, 3, side, side).contiguous(memory_format=layout)
-            duration = timed(model.to(memory_format=layout), pictures, backward)
-            if turn > 0:  # the first turn warms up
-                seconds[layout].append(duration)
-    return statistics.median(seconds[LAYOUTS[0]]) / statistics.median(seconds[LAYOUTS[1]])
+
+    def once(channels_last: bool) -> float:
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        pictures = torch.randn(32, 3, side, side).contiguous(memory_format=layout)
+        return timed(model.to(memory_format=layout), pictures, backward)
+
+    return in_turns(once, TURNS).ratio
 
 
 def main() -> None:

@@ -12,12 +12,12 @@ have random weights. Writes the ratio of the medians, and how far logits of both
 
 import copy
 import os
-import statistics
 import time
 from contextlib import nullcontext
 from pathlib import Path
 
 import torch
+from in_turns import in_turns
 from pipeline_runs import lab_note, made_here
 from torch.nn.functional import cross_entropy
 from transformers import AutoConfig, AutoModelForImageClassification, PreTrainedModel
@@ -65,20 +65,16 @@ def exact_logits(model: PreTrainedModel, pixels: torch.Tensor) -> torch.Tensor:
 
 def row(model: PreTrainedModel, pixels: torch.Tensor, kind: str, exact: torch.Tensor) -> str:
     """Returns pictures per second both ways, their ratio, and the largest error of logits both ways."""
-    seconds: dict[bool, list[float]] = {False: [], True: []}
     logits = {}
-    for turn in range(TURNS + 1):
-        for quicker in (False, True):
-            taken, logits[quicker] = once(model, pixels, kind, quicker)
-            if turn > 0:  # the first turn warms up
-                seconds[quicker].append(taken)
-    usual, quick = (statistics.median(seconds[quicker]) for quicker in (False, True))
-    ratios = sorted(a / b for a, b in zip(seconds[False], seconds[True], strict=True))
+
+    def timed(quicker: bool) -> float:
+        seconds, logits[quicker] = once(model, pixels, kind, quicker)
+        return seconds
+
+    turns = in_turns(timed, TURNS)
+    rates = (f"{BATCH / median:.1f}" for median in turns.medians)
     errors = (f"{(logits[quicker] - exact).abs().max() / exact.abs().max():.1e}" for quicker in (False, True))
-    return (
-        f"{BATCH / usual:.1f} | {BATCH / quick:.1f} | {usual / quick:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}) | "
-        f"{' | '.join(errors)}"
-    )
+    return " | ".join([*rates, turns.times_as_fast(), *errors])
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from frozen_features import BATCH, features, logits_by_epoch
 from frozen_head import load, usual_transforms
-from pipeline_runs import lab_note
+from pipeline_runs import lab_note, with_error
 from sklearn.model_selection import StratifiedKFold
 from torch.nn.functional import cross_entropy
 
@@ -101,7 +101,7 @@ def cell(scores: Scores, usual: Scores | None = None) -> str:
     if usual is None:
         return text
     gains = [100 * (new - old) for (new, _), (old, _) in zip(scores, usual, strict=True)]
-    return f"{text} ({statistics.mean(gains):+.2f} +- {statistics.stdev(gains) / len(gains) ** 0.5:.2f})"
+    return f"{text} ({with_error(gains)})"
 
 
 @dataclass(frozen=True)

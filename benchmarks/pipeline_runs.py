@@ -130,6 +130,12 @@ def spread(values: Sequence[float]) -> str:
     return f"{text} +- {statistics.stdev(values):.3f}" if len(values) > 1 else text
 
 
+def with_error(values: Sequence[float]) -> str:
+    """Returns the mean with its standard error, where there is one."""
+    text = f"{statistics.mean(values):+.2f}"
+    return f"{text} +- {statistics.stdev(values) / len(values) ** 0.5:.2f}" if len(values) > 1 else text
+
+
 def lab_note(records: Sequence[dict]) -> str:
     """Returns hardware, versions and dates of a table's runs."""
     machines = sorted({f"{r['hardware']['processor']}, {r['hardware']['cores']} cores" for r in records})

@@ -10,13 +10,14 @@ float32, to `benchmarks/results/read_token.md`.
 """
 
 import os
-import statistics
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
 import torch
+from gradient_passes import all_layers, last_blocks
+from in_turns import in_turns
 from pipeline_runs import lab_note, made_here
 from torch.nn.functional import cross_entropy
 from transformers import AutoConfig, AutoModelForImageClassification, PreTrainedModel
@@ -26,7 +27,6 @@ from hf_transfer.models.layer_groups import layer_groups
 from hf_transfer.quicker_calls import quicker_calls
 from hf_transfer.training.cpu_precision import bfloat16_is_faster
 from hf_transfer.training.frozen import open_groups
-from hf_transfer.training.prefix_search import find_cut
 from hf_transfer.training.read_token import OnlyReadToken, ReadToken
 from hf_transfer.training.read_token_search import find_read_token
 
@@ -54,22 +54,8 @@ def networks() -> dict[str, PreTrainedModel]:
 
 
 def forward_of(model: PreTrainedModel, pixels: torch.Tensor, blocks: int) -> Callable[[], torch.Tensor]:
-    """Returns what computes logits where the last blocks learn, from inputs that were kept below them."""
-    groups = layer_groups(model, "block")
-    if blocks == BLOCKS:
-        open_groups(model, groups, range(len(groups)))
-        return lambda: model(pixel_values=pixels).logits
-    boundary = len(groups) - 1 - blocks
-    open_groups(model, groups, range(boundary, len(groups)))
-    cut = find_cut(model, groups, boundary, pixels[:4])
-    assert cut is not None
-    kept = cut.collect(pixels)
-
-    def forward() -> torch.Tensor:
-        with cut.fed_with(kept) as without_content:
-            return model(pixel_values=without_content).logits
-
-    return forward
+    """Returns what computes logits where the last blocks learn."""
+    return all_layers(model, pixels) if blocks == BLOCKS else last_blocks(model, pixels, blocks)
 
 
 def once(model: PreTrainedModel, forward: Callable[[], torch.Tensor], learns: bool, read: ReadToken | None) -> float:
@@ -91,15 +77,7 @@ def once(model: PreTrainedModel, forward: Callable[[], torch.Tensor], learns: bo
 
 def ratio(model: PreTrainedModel, forward: Callable[[], torch.Tensor], learns: bool, read: ReadToken) -> str:
     """Returns how many times faster one token is: the ratio of the medians, and the range of the turns."""
-    seconds: dict[bool, list[float]] = {False: [], True: []}
-    for turn in range(TURNS + 1):
-        for one in (False, True):
-            taken = once(model, forward, learns, read if one else None)
-            if turn > 0:  # the first turn warms up
-                seconds[one].append(taken)
-    ratios = sorted(all_tokens / one for all_tokens, one in zip(seconds[False], seconds[True], strict=True))
-    medians = [statistics.median(seconds[one]) for one in (False, True)]
-    return f"{medians[0] / medians[1]:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+    return in_turns(lambda one: once(model, forward, learns, read if one else None), TURNS).times_as_fast()
 
 
 def distance(model: PreTrainedModel, pixels: torch.Tensor, read: ReadToken) -> str:

@@ -14,7 +14,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline_runs import ROOT, lab_note, make_planned, run_pipeline, spread
+from pipeline_runs import ROOT, lab_note, make_planned, run_pipeline, spread, with_error
 
 RECORDS = ROOT / "benchmarks" / "results" / "run_precision.jsonl"
 TABLE = RECORDS.with_suffix(".md")
@@ -71,12 +71,6 @@ def both(records: Sequence[dict], strategy: str, pair: tuple[str, str]) -> list[
 def gains(pairs: Sequence[tuple[dict, dict]]) -> list[float]:
     """Returns by how many hundredths accuracy is higher in bfloat16."""
     return [100 * (half["validation"]["accuracy"] - full["validation"]["accuracy"]) for full, half in pairs]
-
-
-def with_error(values: Sequence[float]) -> str:
-    """Returns the mean with its standard error, where there is one."""
-    text = f"{statistics.mean(values):+.2f}"
-    return f"{text} +- {statistics.stdev(values) / len(values) ** 0.5:.2f}" if len(values) > 1 else text
 
 
 def row(strategy: str, pair: tuple[str, str], found: Sequence[tuple[dict, dict]]) -> str:

@@ -38,13 +38,17 @@ contenders ran again with a later one, not in turns with all the others. Runs "f
 another machine or at another time, and their times are left out.
 """
 
+GOALS = """A body whose normalisation layers learn is not frozen, whatever it is called. Ours with a frozen one is held
+against it all the same, and so is "ours, partial".
+"""
+
 
 def table(records: Sequence[dict], missing: Sequence[str], command: str) -> str:
     """Returns the whole file."""
     lines = [HEAD.format(short=plan.SHORT_EPOCHS), f"Command: `{command}`.", ""]
     for row in plan.ROWS:
         lines += _section(row, records)
-    lines += ["## Goals", "", "| row | goal | measured | holds |", "|---|---|---|---|"]
+    lines += ["## Goals", "", GOALS, "| row | goal | measured | holds |", "|---|---|---|---|"]
     lines += [_goal(goal) for goal in goals(records)]
     if missing:
         lines += ["", *(f"{name} is not installed here: its rows were left out." for name in missing)]

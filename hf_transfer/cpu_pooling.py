@@ -10,7 +10,7 @@ Knows torch's functions. Does not know networks: a call is told by its tensors a
 are gradients of the mean; those further down are rounded as in the other layout.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,8 +21,8 @@ from torch.nn.functional import adaptive_avg_pool2d
 from hf_transfer.cpu_tensors import lie_here, records
 
 PRECISIONS = (torch.float32, torch.bfloat16)
-_PLACES = {2, 3}
-"""Dimensions of a feature map that are height and width."""
+_PLACES = ((2, 3), (-2, -1), (3, 2), (-1, -2))
+"""Dimensions of a feature map that are height and width, as they are asked for."""
 
 
 def _adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor | None:
@@ -32,9 +32,7 @@ def _adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor | None:
 
 
 def _mean(input: Tensor, dim: Any = None, keepdim: bool = False, **more: Any) -> Tensor | None:
-    if more or not isinstance(dim, Sequence) or not _is_channels_last(input):
-        return None
-    if {place % 4 for place in dim} != _PLACES or len(dim) != 2:
+    if more or not isinstance(dim, list | tuple) or tuple(dim) not in _PLACES or not _is_channels_last(input):
         return None
     return _PooledChannels.apply(input, lambda inputs: inputs.mean(dim, keepdim))
 

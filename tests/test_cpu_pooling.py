@@ -62,10 +62,21 @@ def test_answers_and_gradients_are_torchs_own(mean, dtype: torch.dtype, half: bo
         lambda maps: maps.mean(3),
         lambda maps: maps.mean((1, 2)),
         lambda maps: maps.mean((0, 2, 3)),
+        lambda maps: maps.mean(()),
         lambda maps: maps.mean((2, 3), dtype=torch.float64),
         lambda maps: maps[0].mean((1, 2)),
     ],
-    ids=["to four", "to two", "of all", "of rows", "of channels", "of pictures too", "in double", "of one picture"],
+    ids=[
+        "to four",
+        "to two",
+        "of all",
+        "of rows",
+        "of channels",
+        "of pictures too",
+        "of nothing named",
+        "in double",
+        "of one picture",
+    ],
 )
 def test_other_means_go_torchs_way(mean):
     maps = feature_maps(torch.channels_last)

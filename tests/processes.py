@@ -9,13 +9,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def launched(*words: str, processes: int = 2) -> list[str]:
+def launched(
+    *words: str,
+    processes: int = 2,
+    way: Sequence[str] = ("--multi_gpu",),
+    machines: Sequence[str] = ("--num_machines", "1", "--main_process_port", "0"),
+) -> list[str]:
     """Returns the command that runs a module in several processes, or in one of its own."""
     if processes == 1:
         return [sys.executable, "-m", *words]
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", str(processes)]
-    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    return [*command, "-m", *words]
+    command = [sys.executable, "-m", "accelerate.commands.launch", *way, "--num_processes", str(processes), *machines]
+    return [*command, "--mixed_precision", "no", "--dynamo_backend", "no", "-m", *words]
 
 
 def on_cpus(**more: str) -> dict[str, str]:

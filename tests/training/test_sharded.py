@@ -1,11 +1,10 @@
 """Sharded parameters (FSDP2): strategies whose groups stay open or frozen train what one process does."""
 
-import sys
 from pathlib import Path
 
 from safetensors.torch import load_file
 
-from tests.processes import run_on_cpus
+from tests.processes import launched, run_on_cpus
 from tests.training.test_thawing_processes import assert_same
 from tests.training.tiny_run import tiny_model, tiny_trainer
 
@@ -15,10 +14,7 @@ SHARDING = ("--use_fsdp", "--fsdp_version", "2", "--fsdp_auto_wrap_policy", "NO_
 
 def test_shards_train_what_one_process_does(tmp_path: Path):
     out = tmp_path / "two.safetensors"
-    command = [sys.executable, "-m", "accelerate.commands.launch", *SHARDING, "--num_processes", "2"]
-    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    command += ["-m", "tests.training.sharded_run", str(out), "vit", *STRATEGIES]
-    result = run_on_cpus(command)
+    result = run_on_cpus(launched("tests.training.sharded_run", str(out), "vit", *STRATEGIES, way=SHARDING))
     assert result.returncode == 0, result.stderr[-3000:]
     two = load_file(out)
     for strategy in STRATEGIES:

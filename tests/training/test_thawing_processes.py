@@ -1,7 +1,6 @@
 """Groups that thaw in several processes: no process drifts, and all of them together train what one does."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,17 +8,11 @@ import torch
 from safetensors.torch import load_file
 
 from tests.ports import unused_port
-from tests.processes import on_cpus, run_on_cpus
+from tests.processes import launched, on_cpus, run_on_cpus
 from tests.training.thawing_run import thawed_weights
 
 # Without BatchNorm, whose statistics belong to a micro-batch by definition.
 FAMILIES = ("vit", "convnext", "swin", "dinov2")  # the last has a mask token that is never used
-
-
-def launch(out: Path, *words: str, machine_options: tuple[str, ...] = ("--num_machines", "1")) -> list[str]:
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    command += [*machine_options, "--mixed_precision", "no", "--dynamo_backend", "no"]
-    return [*command, "-m", "tests.training.thawing_run", str(out), *words]
 
 
 def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
@@ -30,8 +23,7 @@ def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) ->
 
 def test_two_processes_thaw_as_one(tmp_path: Path):
     out = tmp_path / "two.safetensors"
-    command = launch(out, "2", *FAMILIES, machine_options=("--num_machines", "1", "--main_process_port", "0"))
-    result = run_on_cpus(command)
+    result = run_on_cpus(launched("tests.training.thawing_run", str(out), "2", *FAMILIES))
     assert result.returncode == 0, result.stderr[-3000:]
     assert result.stdout.count("thawed") >= 2 * len(FAMILIES), result.stdout
     one: dict[str, torch.Tensor] = {}
@@ -54,7 +46,8 @@ def test_two_machines_thaw_as_one(tmp_path: Path):
     for rank, out in enumerate(outs):
         out.parent.mkdir()
         options = ("--num_machines", "2", "--machine_rank", str(rank), "--main_process_ip", "127.0.0.1")
-        command = launch(out, "2", "vit", machine_options=(*options, "--main_process_port", port))
+        options += ("--main_process_port", port)
+        command = launched("tests.training.thawing_run", str(out), "2", "vit", machines=options)
         machines.append(
             subprocess.Popen(command, env=on_cpus(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         )
@@ -67,7 +60,7 @@ def test_two_machines_thaw_as_one(tmp_path: Path):
 def test_ddp_still_forgets_parameters_that_thaw(tmp_path: Path):
     """transformers#416: when this fails, `hf_transfer.training.ddp` can go."""
     out = tmp_path / "two.safetensors"
-    command = launch(out, "2", "vit", machine_options=("--num_machines", "1", "--main_process_port", "0"))
+    command = launched("tests.training.thawing_run", str(out), "2", "vit")
     result = run_on_cpus(command, TEST_WITHOUT_REBUILD="1")
     assert result.returncode != 0
     assert "the processes differ after step 3" in result.stderr

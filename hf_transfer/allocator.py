@@ -9,17 +9,20 @@ import ctypes
 import os
 import platform
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 """As `malloc.h` numbers them."""
 KEPT_AT_THE_TOP = 2**31 - 1
 """Bytes of freed memory that stay with the process; the most that can be said."""
 LARGEST_KEPT = 2**30
 """Bytes of a block that is still kept; larger ones are few, such as a whole data set."""
-USERS_WORDS = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_")
+USERS_WORDS = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_ARENA_MAX")
 
 
 def keep_freed_memory() -> bool:
     """Lets this process, and those that it forks, use freed memory again without asking the system.
+
+    All threads take from one arena: those that glibc makes for each of them hold no block above 64 MB, and what one
+    frees is of no use to another. Arenas that are there already stay.
 
     For programs, not for libraries: it holds for everything in the process.
 
@@ -30,7 +33,8 @@ def keep_freed_memory() -> bool:
     if platform.libc_ver()[0] != "glibc" or _has_users_words():
         return False
     library = ctypes.CDLL(None)
-    return bool(library.mallopt(_MMAP_THRESHOLD, LARGEST_KEPT) and library.mallopt(_TRIM_THRESHOLD, KEPT_AT_THE_TOP))
+    words = ((_MMAP_THRESHOLD, LARGEST_KEPT), (_TRIM_THRESHOLD, KEPT_AT_THE_TOP), (_ARENA_MAX, 1))
+    return all(library.mallopt(name, value) for name, value in words)
 
 
 def give_back_freed_memory() -> bool:

@@ -78,7 +78,7 @@ def prepare_run_folder(config: FinetuneConfig, folder: Path) -> None:
 def write_outputs(
     report: RunReport, data: ImageData, evaluation: "Mapping[str, Evaluation]", folder: Path, check_usage: bool
 ) -> RunReport:
-    """Writes all files of a run, last of all `run.json`, whose presence says that the run is finished.
+    """Writes all files of a run, metrics first and last of all `run.json`, whose presence says that it is finished.
 
     Args:
         report (`RunReport`):
@@ -96,6 +96,7 @@ def write_outputs(
         `RunReport`: with lineage and usage, as it was written.
     """
     start = time.perf_counter()
+    write_json(report.metrics, folder / OUTPUTS["metrics"])
     # What is tried is a process of its own, which has seconds of imports before it: time to draw in.
     with ThreadPoolExecutor(1) as pool:
         model = folder / OUTPUTS["model"]
@@ -129,7 +130,6 @@ def _write_tables_and_figures(report: RunReport, test: "Evaluation", folder: Pat
     )
     plot_confusion_matrix(test, folder / OUTPUTS["confusions"])
     plot_calibration(test, folder / OUTPUTS["calibration"])
-    write_json(report.metrics, folder / OUTPUTS["metrics"])
 
 
 def _leftovers(folder: Path) -> list[Path]:

@@ -4,29 +4,26 @@ Knows models, pixels, files and processes. Does not know which phases there are 
 (`hf_transfer.training.prefix_cache`).
 """
 
-import bisect
 import dataclasses
 import functools
 import hashlib
-import itertools
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import send_to_device
-from torch.utils.data import DataLoader, Dataset
 
 from hf_transfer import cpu_products
 from hf_transfer.cache_folder import lock_of, make_room, shown_size
-from hf_transfer.data.drawn_pictures import DrawnPicture, collate_pixels
 from hf_transfer.data.visits import VisitedImages
 from hf_transfer.training.folded_norms import Pair, foldable_norms, folded_norms
 from hf_transfer.training.prefix_cost import measure_costs
 from hf_transfer.training.prefix_cut import PrefixCut
+from hf_transfer.training.prefix_fill import lanes_on, row_batches, side_by_side
 from hf_transfer.training.prefix_plan import Costs
 from hf_transfer.training.prefix_search import find_cut
 from hf_transfer.training.prefix_store import (
@@ -72,29 +69,6 @@ class CachedPrefix:
         """Returns the rows of a split, of shape `(num_rows, ...)`; `None` unless a single input is kept of each."""
         tensors = self.stores[split].tensors
         return tensors[0] if len(tensors) == 1 else None
-
-
-class _Rows(Dataset):
-    """Rows with their pixels, of a limited number of views."""
-
-    def __init__(self, visited: VisitedImages, views: int):
-        self.visited = visited
-        self.views = views
-
-    def __getitem__(self, row: int) -> tuple[int, torch.Tensor | DrawnPicture]:
-        return row, self.visited.shown(row, self.views)["pixel_values"]
-
-
-def _collate_rows(items: Sequence[tuple[int, torch.Tensor | DrawnPicture]]) -> tuple[torch.Tensor, dict[str, Any]]:
-    return torch.tensor([row for row, _ in items]), collate_pixels([pixels for _, pixels in items])
-
-
-def _batches_of_a_view(rows: range, batch_size: int, num_images: int) -> Iterator[list[int]]:
-    """Cuts rows into batches, none of them of two views: one may be varied by a worker, the other by the device."""
-    edges = [bisect.bisect_left(rows, edge) for edge in range(0, rows.stop + num_images, num_images)]
-    for start, end in itertools.pairwise(edges):
-        for position in range(start, end, batch_size):
-            yield list(rows[position : min(position + batch_size, end)])
 
 
 class PrefixBuilder:
@@ -239,23 +213,21 @@ class PrefixBuilder:
         args = self.trainer.args
         store = self._opened(cut, rows, folder, writable=True)
         mine = range(args.process_index, rows, args.world_size)
-        loader = DataLoader(
-            _Rows(self.splits[split], self.settings.views),
-            batch_sampler=_batches_of_a_view(mine, args.per_device_eval_batch_size, len(self.splits[split])),
-            num_workers=args.dataloader_num_workers,
-            collate_fn=_collate_rows,
-            pin_memory=args.dataloader_pin_memory and args.device.type == "cuda",
-            # A generator of its own: the order of the training's random numbers must not depend on the cache.
-            generator=torch.Generator(),
-        )
+        lanes = lanes_on(args.device)
+        batches = row_batches(self.splits[split], self.settings.views, mine, args, lanes)
         was_training = cut.model.training
         cut.model.eval()
-        with folded_norms(cut.model, self._norms_to_fold(cut)):
-            for numbers, batch in loader:
-                pixels = self.pixels(batch)
+        with folded_norms(cut.model, self._norms_to_fold(cut)), cut.collecting() as collect:
+
+            def look_at(batch: tuple[torch.Tensor, Mapping[str, Any]]) -> None:
+                numbers, pictures = batch
+                pixels = self.pixels(pictures)
+                # Each thread enters it for itself.
                 with self.trainer.computing():
-                    kept = cut.collect(pixels)
+                    kept = collect(pixels)
                 store.write(numbers, kept)
+
+            side_by_side(look_at, batches, lanes)
         cut.model.train(was_training)
 
     def _folds_norms(self) -> bool:

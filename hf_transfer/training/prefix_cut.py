@@ -9,7 +9,8 @@ Knows modules and tensors. Does not know which cuts are exact (`hf_transfer.trai
 are kept (`hf_transfer.training.prefix_store`).
 """
 
-from collections.abc import Collection, Iterator, Sequence
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,17 +39,37 @@ class Inlet:
         return torch.Size(self.shape).numel() * self.dtype.itemsize
 
 
+class _Pass(threading.local):
+    """What a thread has seen of the pass through the network that it makes."""
+
+    def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Forgets the pass before."""
+        self.calls: dict[str, int] = {}
+        self.found: dict[int, torch.Tensor] = {}
+
+
 class _Reached(Exception):
     """All inputs have been seen; what lies above need not run."""
 
 
+@dataclass(frozen=True)
+class _Content:
+    """What stands for a tensor that follows the batch: the shape of one picture, and where and what it is."""
+
+    shape: tuple[int, ...]
+    device: torch.device
+    dtype: torch.dtype
+
+
 @dataclass
 class _Answer:
-    """What a frozen module returned: its structure, the constants in it and the shapes of what follows the batch."""
+    """What a frozen module returned: its structure, and constants or `_Content` in it."""
 
     spec: TreeSpec
     leaves: list[Any]
-    follows_batch: list[bool]
 
 
 @dataclass
@@ -66,6 +87,8 @@ class PrefixCut:
     _answers: dict[str, list[_Answer]] = field(default_factory=dict)
     _picture: tuple[int, ...] = ()
     _contents: dict[Any, torch.Tensor] = field(default_factory=dict)
+    _views: dict[Any, torch.Tensor] = field(default_factory=dict)
+    """Of the contents, by shape: asked for by every stub in every step."""
 
     def collect(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
         """Runs what lies below the cut.
@@ -77,23 +100,38 @@ class PrefixCut:
         Returns:
             `list[torch.Tensor]`: for each inlet, of shape `(batch_size, *inlet.shape)`.
         """
+        with self.collecting() as collect:
+            return collect(pixel_values)
+
+    @contextmanager
+    def collecting(self) -> Iterator[Callable[[torch.Tensor], list[torch.Tensor]]]:
+        """Lets several threads run what lies below the cut at once.
+
+        Yields:
+            `Callable`: does what [`collect`] does.
+        """
         wanted = {(inlet.module, inlet.call, inlet.leaf): number for number, inlet in enumerate(self.inlets)}
-        found: dict[int, torch.Tensor] = {}
+        passing = _Pass()
 
         def look(name: str, call: int, leaves: list[Any]) -> list[Any]:
             for leaf, value in enumerate(leaves):
                 if (name, call, leaf) in wanted:
-                    found[wanted[name, call, leaf]] = value.detach()
-            if len(found) == len(wanted):
+                    passing.found[wanted[name, call, leaf]] = value.detach()
+            if len(passing.found) == len(wanted):
                 raise _Reached
             return leaves
 
-        try:
-            with torch.no_grad(), self._watched_inputs(look, {inlet.module for inlet in self.inlets}):
-                self.model(pixel_values=pixel_values)
-        except _Reached:
-            pass
-        return [found[number] for number in range(len(self.inlets))]
+        def collect(pixel_values: torch.Tensor) -> list[torch.Tensor]:
+            passing.begin()
+            try:
+                with torch.no_grad():
+                    self.model(pixel_values=pixel_values)
+            except _Reached:
+                pass
+            return [passing.found[number] for number in range(len(self.inlets))]
+
+        with self._watched_inputs(look, {inlet.module for inlet in self.inlets}, passing):
+            yield collect
 
     @contextmanager
     def fed_with(self, kept: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
@@ -115,7 +153,7 @@ class PrefixCut:
                 for leaf, value in enumerate(leaves)
             ]
 
-        with self._stubs(batch), self._watched_inputs(replace, {name for name, _, _ in places}):
+        with self._stubs(batch), self._watched_inputs(replace, {name for name, _, _ in places}, _Pass()):
             yield self._dummy((batch, *self._picture), kept[0].device, torch.float32)
 
     def probe(self, pixel_values: torch.Tensor) -> None:
@@ -139,7 +177,7 @@ class PrefixCut:
             self.model.get_submodule(name).register_forward_hook(self._noting(name, batch)) for name in self.below
         ]
         try:
-            with torch.enable_grad(), self._watched_inputs(look, self.above):
+            with torch.enable_grad(), self._watched_inputs(look, self.above, _Pass()):
                 self.model(pixel_values=pixel_values)
         finally:
             for hook in hooks:
@@ -150,21 +188,18 @@ class PrefixCut:
     def _noting(self, name: str, batch: int):
         def note(module: nn.Module, inputs: Any, output: Any) -> None:
             leaves, spec = tree_flatten(output)
-            kept = [value.detach() if isinstance(value, torch.Tensor) else value for value in leaves]
-            follows = [_follows_batch(value, batch) for value in leaves]
-            self._answers.setdefault(name, []).append(_Answer(spec, kept, follows))
+            self._answers.setdefault(name, []).append(_Answer(spec, [_noted(value, batch) for value in leaves]))
 
         return note
 
     @contextmanager
-    def _watched_inputs(self, look, names: Collection[str]) -> Iterator[None]:
+    def _watched_inputs(self, look, names: Collection[str], passing: _Pass) -> Iterator[None]:
         """Shows the inputs of some modules to `look`, which may replace them."""
-        calls: dict[str, int] = {}
 
         def watch(name: str):
             def hook(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-                call = calls.get(name, 0)
-                calls[name] = call + 1
+                call = passing.calls.get(name, 0)
+                passing.calls[name] = call + 1
                 leaves, spec = tree_flatten((args, kwargs))
                 return tree_unflatten(look(name, call, leaves), spec)
 
@@ -198,8 +233,8 @@ class PrefixCut:
         def forward(*args: Any, **kwargs: Any) -> Any:
             answer = next(remaining)
             leaves = [
-                self._dummy((batch, *value.shape[1:]), value.device, value.dtype) if follows else value
-                for value, follows in zip(answer.leaves, answer.follows_batch, strict=True)
+                self._dummy((batch, *leaf.shape), leaf.device, leaf.dtype) if isinstance(leaf, _Content) else leaf
+                for leaf in answer.leaves
             ]
             return tree_unflatten(leaves, answer.spec)
 
@@ -207,11 +242,21 @@ class PrefixCut:
 
     def _dummy(self, shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
         """Returns a tensor without content. All lie in the same memory, as large as the largest, filled only once."""
-        size, kind = torch.Size(shape).numel(), (device, dtype, self.filling)
-        if kind not in self._contents or self._contents[kind].numel() < size:
-            self._contents[kind] = torch.full((size,), self.filling, device=device, dtype=dtype)
+        kind = (device, dtype, self.filling)
+        if (kind, shape) not in self._views:
+            size = torch.Size(shape).numel()
+            if kind not in self._contents or self._contents[kind].numel() < size:
+                self._contents[kind] = torch.full((size,), self.filling, device=device, dtype=dtype)
+                self._views.clear()
+            self._views[kind, shape] = self._contents[kind][:size].view(shape)
         # `data`, since autograd would otherwise take a layer that writes into one for a change of all the others.
-        return self._contents[kind][:size].data.view(shape)
+        return self._views[kind, shape].data
+
+
+def _noted(value: Any, batch: int) -> Any:
+    if _follows_batch(value, batch):
+        return _Content(tuple(value.shape[1:]), value.device, value.dtype)
+    return value.detach() if isinstance(value, torch.Tensor) else value
 
 
 def _follows_batch(value: Any, batch: int) -> bool:

@@ -1,0 +1,162 @@
+"""Batches of rows: cut by views, made in their order, worked on side by side."""
+
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from hf_transfer.models.layer_groups import layer_groups
+from hf_transfer.training import prefix_fill
+from hf_transfer.training.prefix_fill import lanes_on, row_batches, side_by_side
+from hf_transfer.training.prefix_search import cut_at
+from tests.models.families import build_tiny_model
+from tests.training.test_prefix_cache import trained
+from tests.training.test_prefix_cut import frozen_below
+from tests.training.test_thawing_processes import assert_same
+
+CPU = torch.device("cpu")
+PATIENCE = 60
+"""Seconds, after which a test that waits for another thread has failed."""
+
+
+@pytest.fixture
+def four_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+
+
+def new_thread_has() -> int:
+    """Returns with how many threads kernels run in a thread that is made now."""
+    found: list[int] = []
+    thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+@pytest.mark.usefixtures("four_threads")
+def test_two_items_are_under_way_at_once_and_share_the_threads():
+    meeting, found, threads = threading.Barrier(2), [], []
+
+    def work(item: int) -> None:
+        meeting.wait(PATIENCE)
+        found.append(item)
+        threads.append(torch.get_num_threads())
+
+    side_by_side(work, range(6), 2)
+    assert sorted(found) == list(range(6))
+    assert threads == [2] * 6
+    assert torch.get_num_threads() == new_thread_has() == 4
+
+
+@pytest.mark.usefixtures("four_threads")
+def test_items_are_made_one_at_a_time_and_in_their_order():
+    made, making = [], threading.Lock()
+
+    def items():
+        for item in range(50):
+            assert making.acquire(blocking=False)
+            made.append(item)
+            making.release()
+            yield item
+
+    side_by_side(lambda item: None, items(), 2)
+    assert made == list(range(50))
+
+
+def test_a_single_lane_is_the_thread_that_calls():
+    here = []
+    side_by_side(lambda item: here.append(threading.get_ident()), range(3), 1)
+    assert here == [threading.get_ident()] * 3
+
+
+@pytest.mark.usefixtures("four_threads")
+@pytest.mark.parametrize("where", ["work", "items"])
+def test_an_error_ends_all_lanes(where: str):
+    done = []
+
+    def items():
+        for item in range(1000):
+            if where == "items" and item == 5:
+                raise ValueError("no more")
+            yield item
+
+    def work(item: int) -> None:
+        if where == "work" and item == 5:
+            raise ValueError("no more")
+        done.append(item)
+        threading.Event().wait(0.001)
+
+    with pytest.raises(ValueError, match="no more"):
+        side_by_side(work, items(), 2)
+    assert len(done) < 100
+    assert torch.get_num_threads() == new_thread_has() == 4
+
+
+def test_an_accelerator_and_a_single_thread_have_one_lane(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    assert (lanes_on(CPU), lanes_on(torch.device("cuda"))) == (2, 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert lanes_on(CPU) == 1
+
+
+class Pictures:
+    """Ten pictures whose pixels are the number of their row."""
+
+    def __len__(self) -> int:
+        return 10
+
+    def shown(self, row: int, views: int) -> dict:
+        return {"pixel_values": torch.full((1,), float(row))}
+
+
+@pytest.mark.parametrize(
+    ("lanes", "most", "sizes"), [(1, 64, [10] * 3), (1, 4, [4, 4, 2] * 3), (2, 8, [4, 4, 2] * 3), (2, 1, [1] * 30)]
+)
+def test_no_batch_has_pictures_of_two_views(lanes: int, most: int, sizes: list[int]):
+    args = SimpleNamespace(
+        per_device_eval_batch_size=most, dataloader_num_workers=0, dataloader_pin_memory=True, device=CPU
+    )
+    batches = list(row_batches(Pictures(), 3, range(30), args, lanes))  # type: ignore[arg-type]
+    assert [len(rows) for rows, _ in batches] == sizes
+    for rows, shown in batches:
+        assert len({int(row) // 10 for row in rows}) == 1
+        assert torch.equal(shown["pixel_values"][:, 0], rows.float())
+
+
+@pytest.mark.usefixtures("four_threads")
+def test_passes_side_by_side_find_what_each_of_them_finds_alone():
+    model = build_tiny_model("vit")
+    groups = layer_groups(model, "block")
+    pictures = frozen_below(model, groups, len(groups) - 1)
+    model.eval()
+    cut = cut_at(model, groups, len(groups) - 1)
+    cut.probe(pictures)
+    batches = [torch.randn(3, *pictures.shape[1:]) for _ in range(20)]
+    alone = [cut.collect(batch) for batch in batches]
+    found = {}
+    with cut.collecting() as collect:
+
+        def work(number: int) -> None:
+            found[number] = collect(batches[number])
+
+        side_by_side(work, range(20), 2)
+    for number, kept in enumerate(alone):
+        for one, other in zip(found[number], kept, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+    assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+@pytest.mark.usefixtures("four_threads")
+@pytest.mark.parametrize("family", ["vit", "resnet"])
+def test_lanes_change_nothing_of_what_is_learnt(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    found = {}
+    for lanes in (1, 2):
+        monkeypatch.setattr(prefix_fill, "LANES", lanes)
+        found[lanes], facts = trained(family, tmp_path / str(lanes), strategy="partial")
+        assert facts[0]["cached"]
+    assert_same(found[1], found[2])

@@ -67,7 +67,7 @@ def run_contender(run: plan.Run, assets: Path, data: Path, scratch: Path) -> dic
 
 def _run_peer(run: plan.Run, checkpoint: Path, data: Path, files: Files, out: Path, scratch: Path) -> dict:
     """Runs a peer or a limit; its test predictions are judged here, by the list of files."""
-    from hf_transfer.training.caching import DEFAULT_VIEWS
+    from hf_transfer.training.kept_views import DEFAULT_VIEWS
 
     command = plan.peer_command(run, checkpoint, data, out, DEFAULT_VIEWS)
     seconds, to_end = _timed(command, out / "logits.npy", scratch / "last.log")
@@ -99,11 +99,17 @@ def _run_ours(run: plan.Run, checkpoint: Path, data: Path, files: Files, out: Pa
         "seconds_to_end": to_end,
         "accuracy": report["evaluation"]["test"]["metrics"]["accuracy"],
         **json.loads((out / "clock.json").read_text(encoding="utf-8")),
-        "precision": "bfloat16" if report["training_arguments"]["bf16"] else "float32",
+        "precision": precision_of(report["decisions"]),
         "note": cache_note(report["training"]["cache"]),
         "stages": report["seconds"],
         "cache": report["training"]["cache"],
     }
+
+
+def precision_of(decisions: list[dict]) -> str:
+    """Returns what a run of ours computed in, in the words of its decision, without the layout of its pictures."""
+    [value] = [decision["value"] for decision in decisions if decision["name"] == "precision"]
+    return value.removesuffix(", channels-last").removesuffix(" autocast")
 
 
 def cache_note(phases: list[dict]) -> str:

@@ -230,7 +230,8 @@ class FinetuneConfig:
         },
     )
     cache_views: int | None = field(
-        default=None, metadata={"help": "How many augmented views of each training picture are kept; 2 by default."}
+        default=None,
+        metadata={"help": "Augmented views kept of a picture: 2, or 4 in a long `partial` with BatchNorm."},
     )
     cache_dir: str | None = field(
         default=None, metadata={"help": "Folder of what can be computed again; by default beside the Hub's cache."}

@@ -229,6 +229,7 @@ def _precision(trainer: TransferTrainer, channels_last: bool) -> str:
     args = trainer.args
     words = {"no": "float32", "bf16": "bfloat16 autocast", "fp16": "float16 autocast"}
     text = words.get(args.mixed_precision, args.mixed_precision)
+    text += "" if trainer.half_learning is None else ", bfloat16 where it learns"
     text += ", TF32" if args.tf32 else ""
     text += ", channels-last" if channels_last else ""
     text += ", compiled" if compiled_by_accelerate(trainer) else _IF_IT_PAYS if trainer.compiling else ""

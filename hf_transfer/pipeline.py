@@ -36,14 +36,16 @@ from hf_transfer.training.arguments import (
     build_training_arguments,
     keep_to_one_gpu,
     planned_arguments,
+    planned_visits,
     wants_batch_size,
 )
 from hf_transfer.training.head_decay import follows_memory, head_decay
 from hf_transfer.training.precision import Precision, choose_precision
 from hf_transfer.training.process_group import part_processes
 from hf_transfer.training.rates import plan_rates
+from hf_transfer.training.resume_record import PRECISION
 from hf_transfer.training.sampled_pictures import SampledPictures
-from hf_transfer.training.session import build_trainer, mix_with_pretrained, planned_visits, save_model, train
+from hf_transfer.training.session import build_trainer, mix_with_pretrained, save_model, train
 from hf_transfer.training.varied_on import vary_where_faster
 from hf_transfer.training.wise_ft import backbone_state
 
@@ -98,6 +100,10 @@ def finetune(config: FinetuneConfig) -> RunReport | None:
         pictures = decode_once(config, data, checkpoint.image_processor, augmentation, args.seed, visits)
         pictures = vary_where_faster(config, args, pictures, checkpoint.image_processor, augmentation)
         trainer = build_trainer(config, data, checkpoint, args, augmentation, rates, compute_metrics, pictures)
+        half = precision.half_learning(args.device.type)
+        if half is not None:
+            trainer.learn_in(half)
+            trainer.run_identity = {**trainer.run_identity, PRECISION: precision.recorded}
         decisions = decide(
             config, data, checkpoint, args, augmentation, trainer, rates, pixels.reason, precision.reason, pictures
         )

@@ -179,6 +179,13 @@ def images_per_step(args: TrainingArguments) -> int:
     return args.train_batch_size * args.gradient_accumulation_steps * args.world_size
 
 
+def planned_visits(args: TrainingArguments, num_images: int) -> float:
+    """Returns how often a training picture is going to be looked at."""
+    if args.max_steps <= 0:
+        return args.num_train_epochs
+    return args.max_steps * images_per_step(args) / num_images
+
+
 def recomputes_activations(args: TrainingArguments) -> bool:
     """Tells whether activations are computed again in the backward pass.
 

@@ -16,21 +16,16 @@ from hf_transfer.config import FinetuneConfig
 from hf_transfer.data.fingerprint import sequence_digest
 from hf_transfer.data.image_data import ImageData
 from hf_transfer.data.kept_pictures import FORMAT
-from hf_transfer.data.transforms import AugmentationSettings, build_eval_transform, varies
+from hf_transfer.data.transforms import AugmentationSettings, build_eval_transform
 from hf_transfer.data.visits import VisitedImages, collate_visits
 from hf_transfer.errors import UserError
 from hf_transfer.models.checkpoint import Checkpoint
 from hf_transfer.training.head_choice import choose_head_solver, reason_against_cutting, reason_against_mixing
+from hf_transfer.training.kept_views import VIEWS, choose_views
 from hf_transfer.training.prefix_build import CacheSettings
 from hf_transfer.training.prefix_cache import PrefixCache
 from hf_transfer.training.solved_start import SolvedHeadCallback
 from hf_transfer.training.trainer import TransferTrainer
-
-DEFAULT_VIEWS = 2
-"""Of validation accuracy with a frozen network, a single view loses up to 0.018 against two; four and eight gain 0.011
-at most, for twice and four times the passes (`benchmarks/results/views.md`, torch 2.14.1, 2026-11-26). Where the last
-quarter of the blocks learns, four gain 0.008 and 0.009 in twenty epochs (`views_of_runs.md`); but the three of a run
-by default would see none of four views a second time, and nothing would be kept."""
 
 
 def attach_cache(
@@ -47,11 +42,12 @@ def attach_cache(
     Raises:
         UserError: for options that cannot be, and where `--cache on` cannot be had.
     """
-    views = _views(config, augmentation)
+    views = choose_views(config, trainer.args, checkpoint.model, augmentation, len(data.train))
     choice = choose_head_solver(config, data, checkpoint, augmentation, trainer, views)
     trainer.head_choice = choice
-    # What was chosen, not what was asked for: `auto` may come to mean another.
-    trainer.run_identity = {**trainer.run_identity, "--head_solver": "sgd" if choice is None else choice.solver}
+    # What was chosen, not what was asked for: `auto` and defaults may come to mean another.
+    chosen = {"--head_solver": "sgd" if choice is None else choice.solver, VIEWS: views}
+    trainer.run_identity = {**trainer.run_identity, **chosen}
     limit = parse_size(config.cache_limit)
     if config.cache == "off" or config.strategy in ("full", "scratch"):
         if config.cache == "on":
@@ -97,14 +93,6 @@ def start_solved(trainer: TransferTrainer, cache: PrefixCache, insist: bool) -> 
         trainer.unfreezing.change(dataclasses.replace(wish, head_solved=True))
     trainer.solved_head = SolvedHeadCallback(trainer, cache, insist)
     trainer.add_callback(trainer.solved_head)
-
-
-def _views(config: FinetuneConfig, augmentation: AugmentationSettings) -> int:
-    if config.cache_views is not None and config.cache_views < 1:
-        raise UserError(f"--cache_views {config.cache_views}", "1 or more", "--cache_views 2")
-    if not varies(augmentation):
-        return 1  # All views are the same.
-    return DEFAULT_VIEWS if config.cache_views is None else config.cache_views
 
 
 def _visited(trainer: TransferTrainer, checkpoint: Checkpoint, still_first: bool) -> dict[str, VisitedImages]:

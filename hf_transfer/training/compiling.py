@@ -240,7 +240,7 @@ class CompileTrial(TrainerCallback):
         trainer.model.zero_grad(set_to_none=True)
         _wait_for(trainer.args.device)
         started = time.perf_counter()
-        with trainer.accelerator.no_sync(trainer.model_wrapped):
+        with trainer.accelerator.no_sync(trainer.model_wrapped), trainer.in_precision():
             logits = network(pixel_values=batch["pixel_values"]).logits
             classification_loss(logits, batch["labels"], len(batch["labels"])).backward()
         _wait_for(trainer.args.device)

@@ -100,7 +100,7 @@ def estimate_memory(trainer: Any, shape: tuple[int, int, int], copies: int = 0) 
     sizes = {name: parameter.numel() * parameter.element_size() for name, parameter in model.named_parameters()}
     learned = sum(sizes[name] for name in learning)
     images, evaluated = trainer.args.per_device_train_batch_size, trainer.args.per_device_eval_batch_size
-    half = torch.bfloat16 if trainer.args.mixed_precision in ("bf16", "fp16") else None
+    half = torch.bfloat16 if trainer.half_learning or trainer.args.mixed_precision in ("bf16", "fp16") else None
     try:
         with trainer.computing():
             step = height_of_step(model, learning, shape, images, half, trainer.memory_format)

@@ -1,8 +1,10 @@
 """The precision of a run: the user's, that of its checkpoint, or the faster one, unless that moves frozen features.
 
 A head learns on what a frozen network gives in the run, and is used on what the same network gives in float32.
-bfloat16 moves features of some networks so far that these are no longer the same
-(`benchmarks/results/feature_precision.md`), which costs accuracy. So a few pictures are looked at in both.
+bfloat16 moves features of some networks so far that these are no longer the same, which costs accuracy
+(`benchmarks/results/feature_precision.md`). So a few pictures are looked at in both. Where they move too far and more
+than the head learns, only layers that learn compute in it, which follow what they are given
+(`hf_transfer.training.half_learning`).
 
 Knows who decides and what is too far. Does not know what makes a processor faster in bfloat16
 (`hf_transfer.training.cpu_precision`).
@@ -23,6 +25,7 @@ from hf_transfer.config import FinetuneConfig
 from hf_transfer.models.head_inputs import head_inputs
 from hf_transfer.training.checkpoints import checkpoint_to_continue, recorded_value
 from hf_transfer.training.cpu_precision import bfloat16_is_faster
+from hf_transfer.training.half_learning import HalfLearning
 from hf_transfer.training.process_group import decided_by_main
 from hf_transfer.training.rates import YOURS
 from hf_transfer.training.resume_record import PRECISION
@@ -31,6 +34,8 @@ from hf_transfer.training.sampled_pictures import SampledPictures
 FLOAT32 = "no"
 _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _NAMES = {"bf16": "bfloat16", "fp16": "float16"}
+_AS_BEGUN = "as the run began"
+_WHERE_IT_LEARNS = " where it learns"
 MOST_MOVED = 0.05
 """Root mean square of what half precision adds to features, as a share of that by which pictures differ in them."""
 
@@ -41,6 +46,24 @@ class Precision:
 
     name: str
     reason: str
+    where_it_learns: str | None = None
+    """Half precision of layers that learn, where frozen ones and the head stay in float32."""
+
+    @property
+    def recorded(self) -> str:
+        """What checkpoints keep of it."""
+        return self.name if self.where_it_learns is None else f"{self.where_it_learns}{_WHERE_IT_LEARNS}"
+
+    @classmethod
+    def of_record(cls, recorded: str) -> "Precision":
+        """Returns the precision that a checkpoint has kept."""
+        half = recorded.removesuffix(_WHERE_IT_LEARNS)
+        return cls(recorded, _AS_BEGUN) if half == recorded else cls(FLOAT32, _AS_BEGUN, half)
+
+    def half_learning(self, device_type: str) -> HalfLearning | None:
+        """Returns what keeps frozen layers and the head in float32, where the others are not."""
+        half = self.where_it_learns
+        return None if half is None else HalfLearning(_HALF[half], device_type)
 
 
 def choose_precision(config: FinetuneConfig, args: TrainingArguments, sample: SampledPictures) -> Precision:
@@ -99,7 +122,7 @@ def _settled(
     # Measured anew it might come out the other way, and the run would be another one.
     recorded = recorded_value(checkpoint, PRECISION)
     if recorded is not None:
-        return Precision(recorded, "as the run began")
+        return Precision.of_record(recorded)
     half = _faster(args.device)
     if half is None:
         return Precision(FLOAT32, "bfloat16 is not clearly faster")
@@ -115,7 +138,11 @@ def _settled(
     share = f"{100 * moved:.2g} % of how far pictures are apart"
     if moved <= MOST_MOVED:
         return Precision(half, f"the faster one; it moves what the head sees by {share}")
-    return Precision(FLOAT32, f"{_NAMES[half]} would move what the head sees by {share}")
+    moves = f"{_NAMES[half]} would move what the head sees by {share}"
+    # Gradients in float16 would have to be scaled.
+    if config.strategy == "feature-extraction" or half != "bf16":
+        return Precision(FLOAT32, moves)
+    return Precision(FLOAT32, f"{moves}, so that frozen layers stay in float32", half)
 
 
 def _faster(device: torch.device) -> str | None:

@@ -25,7 +25,7 @@ from hf_transfer.data.transforms import AugmentationSettings
 from hf_transfer.errors import UserError, nearest
 from hf_transfer.models.batch_norm import has_batch_norm
 from hf_transfer.models.checkpoint import Checkpoint
-from hf_transfer.training.arguments import EARLY_STOPPING_PATIENCE, images_per_step, recomputes_activations
+from hf_transfer.training.arguments import EARLY_STOPPING_PATIENCE, recomputes_activations
 from hf_transfer.training.averaging import WeightAverage
 from hf_transfer.training.batch_size import train_within_memory
 from hf_transfer.training.caching import attach_cache
@@ -52,13 +52,6 @@ from hf_transfer.training.solved_start import solved_facts
 from hf_transfer.training.strategies import judged_by
 from hf_transfer.training.trainer import TransferTrainer
 from hf_transfer.training.wise_ft import ChosenAlpha, choose_alpha
-
-
-def planned_visits(args: TrainingArguments, num_images: int) -> float:
-    """Returns how often a training picture is going to be looked at."""
-    if args.max_steps <= 0:
-        return args.num_train_epochs
-    return args.max_steps * images_per_step(args) / num_images
 
 
 @dataclass(frozen=True)
@@ -180,6 +173,7 @@ def train(trainer: TransferTrainer, args: TrainingArguments, find_batch_size: bo
         preemption.release()
         if trainer.only_read is not None:
             trainer.only_read.release()
+        trainer.leave_half_learning()
     preemption.check()
     state = trainer.state
     history = tuple(epoch_history(state.log_history))

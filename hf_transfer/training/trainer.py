@@ -2,12 +2,12 @@
 
 Knows which Trainer hook each concern hangs on. Each concern itself lives next door: the loss in `loss`, optimizer
 groups in `parameter_groups`, what learns when in `strategies` and `schedule`, thawing in `unfreezing`, strict
-reloading in `weights`, pixels in `picture_trainer`, the order of the images in `hf_transfer.data.sampling`. Trainer's
-loop is used as it is.
+reloading in `weights`, pixels in `picture_trainer`, contexts of the network in `computing`, the order of the images in
+`hf_transfer.data.sampling`. Trainer's loop is used as it is.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +22,15 @@ from hf_transfer.data.image_dataset import ImageClassificationDataset
 from hf_transfer.data.sampling import WholeBatchSampler
 from hf_transfer.data.visits import VisitedImages
 from hf_transfer.models.layer_groups import LayerGroup
-from hf_transfer.quicker_calls import StandIn, stand_ins_on, standing_in
 from hf_transfer.training.averaging import WeightAverage
 from hf_transfer.training.checkpoints import SaveAfterEpochCallback
+from hf_transfer.training.computing import ComputingTrainer
 from hf_transfer.training.data_wait import DataWait
 from hf_transfer.training.ddp import settle_unused
 from hf_transfer.training.head_choice import HeadChoice
 from hf_transfer.training.limits import refuse_unsupported
 from hf_transfer.training.loss import classification_loss
 from hf_transfer.training.parameter_groups import NO_DECAY_SUFFIX, build_parameter_groups
-from hf_transfer.training.picture_trainer import PictureTrainer
 from hf_transfer.training.prefix_cache import PrefixCache
 from hf_transfer.training.read_token import OnlyReadToken
 from hf_transfer.training.schedule import SHAPES
@@ -45,7 +44,7 @@ from hf_transfer.training.weights import reload_weights
 _BRING_OWN_PARAMETERS = {"params", "model", "optimizer_dict"}
 
 
-class TransferTrainer(PictureTrainer):
+class TransferTrainer(ComputingTrainer):
     """Fine-tunes an image classifier: group by group, each at a rate of its own.
 
     Args:
@@ -185,14 +184,6 @@ class TransferTrainer(PictureTrainer):
             if self.prefix is not None:
                 return self.prefix.forward(model, inputs)
             return model(pixel_values=inputs["pixel_values"]).logits
-
-    def computing(self) -> AbstractContextManager[Any]:
-        """Returns the context in which the network computes, in steps, in evaluations and for the cache alike."""
-        return standing_in(self.stand_ins())
-
-    def stand_ins(self) -> Mapping[Callable, StandIn]:
-        """Returns what stands in for calls of torch; compiled networks bring their own kernels."""
-        return {} if self.compiled is not None or self.args.torch_compile else stand_ins_on(self.args.device)
 
     def evaluation_loop(self, *args: Any, **kwargs: Any):
         """Evaluates the averaged weights where there are such."""

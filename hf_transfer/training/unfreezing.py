@@ -18,6 +18,7 @@ from hf_transfer.models.layer_groups import LayerGroup, layer_groups
 from hf_transfer.models.two_groups import backbone_and_head
 from hf_transfer.training.ddp import rebuild_gradient_reduction
 from hf_transfer.training.frozen import frozen_modules, open_groups
+from hf_transfer.training.half_learning import HalfLearning
 from hf_transfer.training.schedule import SHAPES, Schedule
 from hf_transfer.training.strategies import RunLength, Unfreezing, judged_evaluations, plateaus
 
@@ -79,6 +80,7 @@ class ProgressiveUnfreezeCallback(TrainerCallback):
         self._run: RunLength | None = None
         self._planned: Schedule | None = None
         self._hook: Any = None
+        self.half: HalfLearning | None = None
 
     def plan(self, run: RunLength, shape: str) -> Schedule:
         """Makes the schedule of a run whose length is known by now."""
@@ -102,6 +104,17 @@ class ProgressiveUnfreezeCallback(TrainerCallback):
         open_groups(model, self.groups, numbers, self.never_learns)
         self._frozen = frozen_modules(model, self.groups, numbers)
         self._open = numbers
+        self._halve()
+
+    def halve(self, half: HalfLearning) -> None:
+        """Lets what learns compute in half precision from now on, whichever groups these are at a time."""
+        self.half = half
+        self._halve()
+
+    def _halve(self) -> None:
+        if self.half is not None and self._open is not None:
+            model: Any = self.trainer.model
+            self.half.follow(model, self.groups, min(self._open, default=len(self.groups)))
 
     def change(self, unfreezing: Unfreezing) -> None:
         """Takes another wish for the one so far; `on_train_begin` carries it out in a run that has begun."""

@@ -151,7 +151,7 @@ def test_steps_last_as_long_as_they_should():
     assert size.steps(None) == size.fewest_steps
     assert size.steps(1.0) == size.fewest_steps
     assert size.steps(2560.0) == round(size.training_seconds * 20)
-    assert size.extraction_epochs > import_module("hf_transfer.training.caching").DEFAULT_VIEWS
+    assert size.extraction_epochs > import_module("hf_transfer.training.kept_views").DEFAULT_VIEWS
     # Pictures are then looked at more than once, so that they are decoded once.
     assert (size.warm_up + size.fewest_steps) * size.batch > size.classes * size.train_per_class
 

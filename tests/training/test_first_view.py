@@ -11,7 +11,7 @@ from hf_transfer.cli import main
 from hf_transfer.data.image_dataset import ImageClassificationDataset
 from hf_transfer.data.transforms import POLICIES, build_eval_transform, build_train_transform
 from hf_transfer.data.visits import VisitedImages
-from hf_transfer.training.prefix_build import _batches_of_a_view
+from hf_transfer.training.prefix_fill import _batches_of_a_view
 from tests.models.families import tiny_image_processor
 from tests.tiny_project import train_words
 from tests.training.test_prefix_cache import trained

@@ -1,5 +1,6 @@
 """Who decides on the precision of a run, and that frozen features which bfloat16 would move are left in float32."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from hf_transfer.pipeline import arguments_of
 from hf_transfer.training import precision
 from hf_transfer.training.arguments import build_training_arguments
 from hf_transfer.training.checkpoints import seal_checkpoint, write_identity
-from hf_transfer.training.precision import MOST_MOVED, choose_precision, moved_share
+from hf_transfer.training.precision import MOST_MOVED, Precision, choose_precision, moved_share
 from hf_transfer.training.resume_record import PRECISION
 from hf_transfer.training.sampled_pictures import SampledPictures
 from tests.ports import unused_port
@@ -68,6 +69,17 @@ def test_frozen_features_must_stay(strategy, share, name, said, bfloat16_pays, m
     found = chosen(strategy, tmp_path)
     assert found.name == name
     assert said in found.reason
+    # What learns follows what it is given; a head is all that learns in a feature extraction.
+    follows = share == 2 * MOST_MOVED and strategy != "feature-extraction"
+    assert found.where_it_learns == ("bf16" if follows else None)
+    assert Precision.of_record(found.recorded) == dataclasses.replace(found, reason="as the run began")
+
+
+def test_gradients_in_float16_would_have_to_be_scaled(monkeypatch, tmp_path):
+    moved(monkeypatch, 1.0)
+    monkeypatch.setattr(precision, "_faster", lambda device: "fp16")
+    found = chosen("partial", tmp_path)
+    assert (found.name, found.where_it_learns) == ("no", None)
 
 
 @pytest.mark.parametrize("strategy", ["full", "scratch"])
@@ -131,15 +143,15 @@ def test_a_given_precision_is_not_measured(nothing_measured, monkeypatch: pytest
     assert (found.name, found.reason) == ("no", "as the launcher says")
 
 
-@pytest.mark.parametrize("recorded", ["bf16", "no"])
+@pytest.mark.parametrize("recorded", ["bf16", "no", "bf16 where it learns"])
 def test_a_resumed_run_keeps_the_precision_it_began_with(recorded: str, nothing_measured, tmp_path):
     checkpoint = tmp_path / "checkpoint-1"
     checkpoint.mkdir()
     write_identity(checkpoint, {PRECISION: recorded})
     seal_checkpoint(checkpoint)
     asked = {"resume_from_checkpoint": "last"}
-    assert chosen("feature-extraction", tmp_path, **asked).name == recorded
-    assert chosen("feature-extraction", tmp_path, **asked, bf16=recorded == "no").name != recorded
+    assert chosen("partial", tmp_path, **asked).recorded == recorded
+    assert chosen("partial", tmp_path, **asked, bf16=recorded == "no").recorded != recorded
 
 
 def test_the_arguments_follow(bfloat16_pays, monkeypatch: pytest.MonkeyPatch, tmp_path):

@@ -24,7 +24,7 @@ import numpy as np
 import peer_plan as plan
 from peer_files import SCRATCH, Files, read_files, shared_files
 from peer_table import table
-from pipeline_runs import ROOT, add_record, code_version, read_records
+from pipeline_runs import ROOT, add_record, code_version, computed_in, read_records
 
 RESULTS = ROOT / "benchmarks" / "results"
 COMMAND = "HF_TRANSFER_ASSETS=path/to/assets python benchmarks/peers.py"
@@ -99,17 +99,11 @@ def _run_ours(run: plan.Run, checkpoint: Path, data: Path, files: Files, out: Pa
         "seconds_to_end": to_end,
         "accuracy": report["evaluation"]["test"]["metrics"]["accuracy"],
         **json.loads((out / "clock.json").read_text(encoding="utf-8")),
-        "precision": precision_of(report["decisions"]),
+        "precision": computed_in(report["decisions"]).removesuffix(", channels-last").removesuffix(" autocast"),
         "note": cache_note(report["training"]["cache"]),
         "stages": report["seconds"],
         "cache": report["training"]["cache"],
     }
-
-
-def precision_of(decisions: list[dict]) -> str:
-    """Returns what a run of ours computed in, in the words of its decision, without the layout of its pictures."""
-    [value] = [decision["value"] for decision in decisions if decision["name"] == "precision"]
-    return value.removesuffix(", channels-last").removesuffix(" autocast")
 
 
 def cache_note(phases: list[dict]) -> str:

@@ -38,6 +38,7 @@ def run_pipeline(assets: Path, checkpoint: str, dataset: str, options: Sequence[
         "validation": report["evaluation"]["validation"]["metrics"],
         "interval": report["evaluation"]["test"]["accuracy_interval"],
         "majority": max(counts) / sum(counts),
+        "computed_in": computed_in(report["decisions"]),
         "epochs": report["training"]["epochs"],
         "training_seconds": report["seconds"]["training"],
         "seconds": round(seconds, 1),
@@ -46,6 +47,12 @@ def run_pipeline(assets: Path, checkpoint: str, dataset: str, options: Sequence[
         "date": report["started"][:10],
         "code": code_version(),
     }
+
+
+def computed_in(decisions: Sequence[dict]) -> str:
+    """Returns the precision that a run decided on, with the layout of its pictures."""
+    [value] = [decision["value"] for decision in decisions if decision["name"] == "precision"]
+    return value
 
 
 def made_here() -> dict:

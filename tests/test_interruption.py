@@ -114,3 +114,17 @@ def test_a_damaged_checkpoint_is_told(project: list[str], tmp_path: Path, capsys
     captured = capsys.readouterr()
     assert "is passed over" in captured.err
     assert "no checkpoint that is whole" in captured.err
+
+
+def test_results_are_written_before_figures_are_drawn(
+    project: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(*args, **kwargs):
+        raise RuntimeError("no room for figures")
+
+    monkeypatch.setattr("hf_transfer.evaluation.curves.plot_curves", fail)
+    with pytest.raises(RuntimeError, match="no room for figures"):
+        main(["train", *project, "--num_train_epochs", "1", "--output_dir", str(tmp_path / "run")])
+    results = json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))
+    assert 0 <= results["test"]["accuracy"] <= 1
+    assert not (tmp_path / "run" / "run.json").exists()

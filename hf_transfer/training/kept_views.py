@@ -4,9 +4,9 @@ Of validation accuracy with a frozen network, a single view loses up to 0.018 ag
 most, for twice and four times the passes (`benchmarks/results/views.md`, torch 2.14.1, 2026-11-26). Where the last
 quarter of the blocks learns in twenty epochs (`partial`), two views cost a mobilenet, which learns at the rates of
 networks with BatchNorm, 0.020 of test accuracy against a new view in each epoch, and a ViT nothing
-(`benchmarks/results/peers.md` at fe704b1, 2026-11-29); with four of them the smaller mobilenet came up to a new one in
-each (`benchmarks/results/views_of_runs.md`). `progressive` lost no more than seeds differ by, and may have few epochs
-with layers frozen.
+(`benchmarks/results/peers.md` at fe704b1, 2026-11-29). With four the mobilenet is level with a new one in each
+(`peers.md`, ten seeds), a smaller one as well (`views_of_runs.md`). `progressive` lost no more than seeds differ by,
+and may have few epochs with layers frozen.
 
 Knows strategies, lengths and networks. Does not know how views are drawn (`hf_transfer.data.visits`) or kept.
 """

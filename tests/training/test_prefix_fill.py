@@ -7,13 +7,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from hf_transfer.models.layer_groups import layer_groups
+from hf_transfer.models.head import find_head
+from hf_transfer.models.two_groups import backbone_and_head
 from hf_transfer.training import prefix_fill
 from hf_transfer.training.prefix_fill import lanes_on, row_batches, side_by_side
-from hf_transfer.training.prefix_search import cut_at
+from hf_transfer.training.prefix_search import find_cut
 from tests.models.families import build_tiny_model
 from tests.training.test_prefix_cache import trained
-from tests.training.test_prefix_cut import frozen_below
+from tests.training.test_prefix_cut import BUILDABLE, frozen_below
 from tests.training.test_thawing_processes import assert_same
 
 CPU = torch.device("cpu")
@@ -129,13 +130,15 @@ def test_no_batch_has_pictures_of_two_views(lanes: int, most: int, sizes: list[i
 
 
 @pytest.mark.usefixtures("four_threads")
-def test_passes_side_by_side_find_what_each_of_them_finds_alone():
-    model = build_tiny_model("vit")
-    groups = layer_groups(model, "block")
-    pictures = frozen_below(model, groups, len(groups) - 1)
+@pytest.mark.parametrize("family", BUILDABLE)
+def test_passes_side_by_side_find_what_each_of_them_finds_alone(family: str):
+    torch.manual_seed(0)
+    model = build_tiny_model(family)
+    groups = backbone_and_head(model, find_head(model))
+    pictures = frozen_below(model, groups, 1)
+    cut = find_cut(model, groups, 1, pictures)
+    assert cut is not None
     model.eval()
-    cut = cut_at(model, groups, len(groups) - 1)
-    cut.probe(pictures)
     batches = [torch.randn(3, *pictures.shape[1:]) for _ in range(20)]
     alone = [cut.collect(batch) for batch in batches]
     found = {}

@@ -44,6 +44,8 @@ def planned_runs() -> list[Run]:
         for seed in SEEDS
         for pair in PAIRS
         for precision in OPTIONS
+        # What thaws would change its precision with it, so that such runs do not choose it.
+        if precision != LEARNING or strategy == "partial"
     ]
 
 

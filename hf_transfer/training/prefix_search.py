@@ -47,8 +47,8 @@ def find_cut(
 
 def cut_at(model: nn.Module, groups: Sequence[LayerGroup], boundary: int) -> PrefixCut:
     """Returns the cut below group number `boundary`, not looked into yet."""
-    below = [name for group in groups[:boundary] for name in group.module_names]
-    above = [name for group in groups[boundary:] for name in group.module_names]
+    below = [name for group in groups[:boundary] for name in group.module_names if _is_called(model, name)]
+    above = [name for group in groups[boundary:] for name in group.module_names if _is_called(model, name)]
     # Layers without weights, such as a flattening before the head, may be counted to the other side; what lies in a
     # module goes with the module.
     whole = set(_outermost([*below, *above]))
@@ -82,6 +82,11 @@ def _is_exact(cut: PrefixCut, pixel_values: torch.Tensor) -> bool:
             return True
         except REFUSALS:
             return False
+
+
+def _is_called(model: nn.Module, name: str) -> bool:
+    """Tells whether a module computes anything itself; lists of modules only hold those that do."""
+    return type(model.get_submodule(name)).forward is not nn.Module.forward
 
 
 def _outermost(names: Any) -> tuple[str, ...]:

@@ -55,6 +55,32 @@ def test_what_enters_the_head_is_all_that_has_to_be_kept(family: str):
     torch.testing.assert_close(logits(model, others), whole, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("family", BUILDABLE)
+def test_nothing_below_is_computed_where_inputs_are_kept(family: str):
+    torch.manual_seed(0)
+    model = build_tiny_model(family)
+    groups = layer_groups(model, "block")
+    pictures = frozen_below(model, groups, max(1, len(groups) - 2))
+    cut = find_cut(model, groups, max(1, len(groups) - 2), pictures)
+    assert cut is not None
+    computed: list[str] = []
+
+    def note(name: str):
+        # A stub is called too; what it stands in for is not.
+        return lambda module, inputs: computed.append(name) if "forward" not in vars(module) else None
+
+    for below in cut.below:
+        for name, module in model.get_submodule(below).named_modules(prefix=below):
+            module.register_forward_pre_hook(note(name))
+    model.eval()
+    kept = cut.collect(pictures)
+    assert computed
+    computed.clear()
+    with cut.fed_with(kept) as without_content:
+        model(pixel_values=without_content)
+    assert computed == []
+
+
 def model_widths(model: nn.Module) -> list[int]:
     return [parameter.shape[0] for parameter in model.parameters() if parameter.dim()]
 

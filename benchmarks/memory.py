@@ -25,7 +25,7 @@ from pathlib import Path
 
 from memory_table import table
 from memory_watch import Watched, watch
-from pipeline_runs import ROOT, add_record, code_version, read_records
+from pipeline_runs import ROOT, add_record, code_version, computed_in, read_records
 
 RESULTS = Path(__file__).resolve().parent / "results"
 STRATEGIES = ("feature-extraction", "partial", "full")
@@ -126,7 +126,7 @@ def measure(run: Run, assets: Path, scratch: Path) -> dict:
         "pictures": count,
         **figures(seen),
         **estimate_of(decisions["memory"]),
-        "computed_in": decisions["precision"]["value"],
+        "computed_in": computed_in(report["decisions"]),
         "cached": any(phase["cached"] for phase in report["training"]["cache"]),
         "versions": report["versions"],
         "hardware": report["hardware"],

@@ -15,11 +15,15 @@ from hf_transfer.training.picture_trainer import PictureTrainer
 
 
 class ComputingTrainer(PictureTrainer):
-    """Runs its network in the contexts that belong to it; `half_learning` is set where only what learns is halved."""
+    """Runs its network in the contexts that belong to it."""
 
-    half_learning: HalfLearning | None = None
     unfreezing: Any
     """The callback that opens and freezes layer groups."""
+
+    @property
+    def half_learning(self) -> HalfLearning | None:
+        """Where what learns alone computes in half precision, what keeps everything else out of it."""
+        return self.unfreezing.half
 
     @contextmanager
     def computing(self) -> Iterator[None]:
@@ -33,14 +37,11 @@ class ComputingTrainer(PictureTrainer):
 
     def learn_in(self, half: HalfLearning) -> None:
         """Lets layers that learn compute in half precision, from now on to the end of the training."""
-        self.half_learning = half
         self.unfreezing.halve(half)
 
     def leave_half_learning(self) -> None:
         """Lets the network compute in the precision of the arguments again."""
-        if self.half_learning is not None:
-            self.half_learning.release()
-            self.half_learning = None
+        self.unfreezing.halve(None)
 
     def stand_ins(self) -> Mapping[Callable, StandIn]:
         """Returns what stands in for calls of torch.

@@ -57,9 +57,10 @@ def choose_views(
         return 1  # All views are the same.
     if config.cache_views is not None:
         return config.cache_views
+    if config.strategy != "partial" or not has_batch_norm(model):
+        return DEFAULT_VIEWS
     recorded = recorded_value(checkpoint_to_continue(args).folder, VIEWS)
     if recorded is not None:
         return int(recorded)
     long_enough = planned_visits(args, num_images) >= 2 * VIEWS_WITH_BATCH_NORM
-    more = config.strategy == "partial" and has_batch_norm(model) and long_enough
-    return VIEWS_WITH_BATCH_NORM if more else DEFAULT_VIEWS
+    return VIEWS_WITH_BATCH_NORM if long_enough else DEFAULT_VIEWS

@@ -163,7 +163,7 @@ def _file(folder: Path, number: int) -> Path:
 
 
 def _hash(path: Path) -> str:
-    # Against accidents, not against malice, and a tenth of the seconds of a cryptographic one: hundreds of MB are
-    # read before a training's first step.
+    # Against accidents, not against malice: a cryptographic hash takes longer, and all of it is read before the first
+    # step of a training.
     with path.open("rb") as file:
         return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()

@@ -106,8 +106,10 @@ class ProgressiveUnfreezeCallback(TrainerCallback):
         self._open = numbers
         self._halve()
 
-    def halve(self, half: HalfLearning) -> None:
-        """Lets what learns compute in half precision from now on, whichever groups these are at a time."""
+    def halve(self, half: HalfLearning | None) -> None:
+        """Lets what learns compute in half precision from now on, whichever groups these are; `None` no longer."""
+        if self.half is not None:
+            self.half.release()
         self.half = half
         self._halve()
 

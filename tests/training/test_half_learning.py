@@ -13,12 +13,11 @@ from hf_transfer.cli import main
 from hf_transfer.models.layer_groups import layer_groups
 from hf_transfer.training import precision
 from hf_transfer.training.half_learning import HalfLearning
-from hf_transfer.training.prefix_search import find_cut
 from hf_transfer.training.strategies import Unfreezing
 from tests.tiny_project import train_words
 from tests.training.cached_run import cached_trainer, weights_of
 from tests.training.test_prefix_cache import STRATEGIES
-from tests.training.test_prefix_cut import BUILDABLE, frozen_below
+from tests.training.test_prefix_cut import BUILDABLE, cut_below_last_block
 from tests.training.test_thawing_processes import assert_same
 from tests.training.test_unfreezing import lively
 from tests.training.tiny_run import tiny_model, tiny_trainer
@@ -76,15 +75,11 @@ def test_frozen_layers_give_what_they_give_in_float32(family: str, tmp_path: Pat
 def test_what_enters_the_layers_that_learn_is_float32(family: str):
     torch.manual_seed(0)
     model = tiny_model(family)
-    groups = layer_groups(model, "block")
-    lowest_open = max(1, len(groups) - 2)
-    pictures = frozen_below(model, groups, lowest_open)
-    cut = find_cut(model, groups, lowest_open, pictures)
-    assert cut is not None
+    cut, pictures, lowest_open = cut_below_last_block(model)
     model.eval()
     alone = cut.collect(pictures)
     half = HalfLearning(HALF, "cpu")
-    half.follow(model, groups, lowest_open)
+    half.follow(model, layer_groups(model, "block"), lowest_open)
     with half.computing():
         again = cut.collect(pictures)
         logits = model(pixel_values=pictures).logits

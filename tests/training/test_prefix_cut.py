@@ -11,6 +11,7 @@ from hf_transfer.models.head import find_head
 from hf_transfer.models.layer_groups import LayerGroup, layer_groups
 from hf_transfer.models.two_groups import backbone_and_head
 from hf_transfer.training.frozen import open_groups
+from hf_transfer.training.prefix_cut import PrefixCut
 from hf_transfer.training.prefix_search import cut_at, find_cut
 from tests.models.families import FAMILIES, build_tiny_model
 
@@ -26,6 +27,16 @@ def frozen_below(model: nn.Module, groups, lowest_open: int) -> torch.Tensor:
         for name in group.module_names:
             model.get_submodule(name).training = False
     return torch.randn(5, *input_shape(model))
+
+
+def cut_below_last_block(model: nn.Module) -> tuple[PrefixCut, torch.Tensor, int]:
+    """Returns the cut where the last block and the head learn, pictures, and the number of the lowest open group."""
+    groups = layer_groups(model, "block")
+    lowest_open = max(1, len(groups) - 2)
+    pictures = frozen_below(model, groups, lowest_open)
+    cut = find_cut(model, groups, lowest_open, pictures)
+    assert cut is not None
+    return cut, pictures, lowest_open
 
 
 def logits(model: PreTrainedModel, pixel_values: torch.Tensor) -> torch.Tensor:
@@ -59,10 +70,7 @@ def test_what_enters_the_head_is_all_that_has_to_be_kept(family: str):
 def test_nothing_below_is_computed_where_inputs_are_kept(family: str):
     torch.manual_seed(0)
     model = build_tiny_model(family)
-    groups = layer_groups(model, "block")
-    pictures = frozen_below(model, groups, max(1, len(groups) - 2))
-    cut = find_cut(model, groups, max(1, len(groups) - 2), pictures)
-    assert cut is not None
+    cut, pictures, _ = cut_below_last_block(model)
     computed: list[str] = []
 
     def note(name: str):

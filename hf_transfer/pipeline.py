@@ -16,7 +16,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from hf_transfer.allocator import give_back_freed_memory
 from hf_transfer.config import FinetuneConfig
-from hf_transfer.data.decode_once import decode_once
+from hf_transfer.data.decode_once import TrainingInput, decode_once
 from hf_transfer.data.image_data import ImageData
 from hf_transfer.data.loading import load_image_data
 from hf_transfer.data.proportions import choose_proportions
@@ -129,7 +129,7 @@ def finetune(config: FinetuneConfig) -> RunReport | None:
     with clock.stage("evaluation"):
         # The batches of an evaluation are larger than those of a training, and fit into nothing that it left.
         give_back_freed_memory()
-        evaluation = _evaluate(config, data, folder, args.per_device_eval_batch_size)
+        evaluation = _evaluate(config, data, folder, args.per_device_eval_batch_size, pictures)
         probe = _probe(config, data, checkpoint, args.per_device_eval_batch_size) if config.linear_probe else None
     report = RunReport(
         command=config.command,
@@ -200,8 +200,11 @@ class StageClock:
         self.seconds[name] = round(time.perf_counter() - start, 3)
 
 
-def _evaluate(config: FinetuneConfig, data: ImageData, folder: Path, batch_size: int) -> dict[str, Evaluation]:
+def _evaluate(
+    config: FinetuneConfig, data: ImageData, folder: Path, batch_size: int, pictures: TrainingInput
+) -> dict[str, Evaluation]:
     """Measures the model as reloaded from the saved files; the test split is touched here and nowhere before."""
+    made_before = {"validation": pictures.processed} if config.keep_cache else {}
     return {
         split: evaluate_model(
             folder / OUTPUTS["model"],
@@ -211,6 +214,7 @@ def _evaluate(config: FinetuneConfig, data: ImageData, folder: Path, batch_size:
             train_counts=data.class_counts("train"),
             extra_metrics=config.metrics or (),
             batch_size=batch_size,
+            processed=made_before.get(split),
         )
         for split in ("validation", "test")
     }

@@ -65,3 +65,14 @@ def assets() -> Path:
     if not folder:
         pytest.skip("needs real checkpoints: set HF_TRANSFER_ASSETS to their folder")
     return Path(folder)
+
+
+@pytest.fixture
+def four_threads() -> Iterator[None]:
+    """As many threads of torch's kernels as make two lanes; tests have one otherwise."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)

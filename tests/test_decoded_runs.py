@@ -5,12 +5,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from hf_transfer.cli import main
+from hf_transfer.evaluation import inference
 from tests.ports import unused_port
 from tests.tiny_project import tiny_project
 
@@ -75,6 +77,23 @@ def test_a_continued_run_may_change_its_mind(project: Path, whole, tmp_path: Pat
     report, weights = run(project, tmp_path / "after", *options)
     assert report["training"]["resumed_from"] == str(first)
     assert_same(weights, whole[1])
+
+
+def test_validation_pictures_are_not_decoded_again_for_the_evaluation(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    opened: list[Any] = []
+    open_picture = inference.to_rgb
+    monkeypatch.setattr(inference, "to_rgb", lambda picture: opened.append(picture) or open_picture(picture))
+    measured = []
+    for options in ([], ["--decoded_cache", "off"], ["--keep_cache", "false"]):
+        report, _ = run(project, tmp_path / str(len(measured)), "--num_train_epochs", "2", *options)
+        splits = {split: report["evaluation"][split] for split in ("validation", "test")}
+        images = [splits[split]["num_images"] for split in splits]
+        assert len(opened) == (images[1] if not options else sum(images))
+        opened.clear()
+        measured.append([{**result, "seconds": 0.0} for result in splits.values()])
+    assert measured[0] == measured[1] == measured[2]
 
 
 def test_nothing_is_left_where_the_user_says_so(project: Path, tmp_path: Path):

@@ -15,6 +15,7 @@ FLOORS = {
     "report": 1,
     "environment": 0,
     "full_precision": 0,
+    "lanes": 0,
     "cpu_tensors": 0,
     "cpu_products": 1,
     "cpu_convolutions": 1,

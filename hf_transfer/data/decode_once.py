@@ -27,7 +27,7 @@ from hf_transfer.data.images import picture_size
 from hf_transfer.data.kept_pictures import Kept, KeptPictures, KeptPixels, NotExact, rows
 from hf_transfer.data.picture_store import DamagedStore, PictureStore, StoreTooLarge, write_store
 from hf_transfer.data.processor_facts import processor_facts
-from hf_transfer.data.stored_pictures import as_it_is
+from hf_transfer.data.stored_pictures import StoredPixels, as_it_is
 from hf_transfer.data.training_pictures import TrainingPictures, needed_side
 from hf_transfer.data.transforms import AugmentationSettings, build_eval_transform, build_train_transform, varies
 from hf_transfer.errors import UserError
@@ -70,6 +70,13 @@ class TrainingInput:
         facts = processor_facts(image_processor)
         drawn = self.train.with_transform(PictureDraws(facts, augmentation), self.train.seed)
         return dataclasses.replace(self, train=drawn, vary=BatchPixels(facts))
+
+    def processed(self, image_processor: BaseImageProcessor) -> StoredPixels | None:
+        """Returns what a processor makes of the validation pictures, bit for bit, where that is kept."""
+        pictures: Any = self.validation.pictures
+        if isinstance(pictures, StoredPixels) and pictures.processor == image_processor.to_json_string():
+            return pictures
+        return None
 
     def discard(self) -> None:
         """Removes what is kept; data sets that are read on decode at each visit."""

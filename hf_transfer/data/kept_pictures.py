@@ -27,11 +27,10 @@ from hf_transfer.data.picture_threads import on_all_cores
 from hf_transfer.data.stored_pictures import StoredPictures, StoredPixels
 from hf_transfer.data.training_pictures import FILTER, SLACK, TrainingPictures, training_picture
 from hf_transfer.data.transforms import build_eval_transform
-from hf_transfer.environment import available_cores
 
 FORMAT = 1
 """Raised whenever the same settings would lead to other rows."""
-_CHUNK = 32
+_CHUNK = 64
 
 
 class NotExact(Exception):
@@ -138,7 +137,8 @@ class KeptPixels:
     def reader(self, store: PictureStore, split: datasets.Dataset) -> StoredPixels:
         table = store.seal["facts"]["table"]
         original = ProcessedPictures(split, self.transform)
-        return StoredPixels(store, original, None if table is None else np.array(table, np.float32))
+        levels = None if table is None else np.array(table, np.float32)
+        return StoredPixels(store, original, levels, self.image_processor.to_json_string())
 
 
 class ProcessedPictures:
@@ -158,13 +158,14 @@ def rows(kept: Kept, split: datasets.Dataset, what: str) -> Iterator[np.ndarray]
     Raises:
         UserError: for the first picture that cannot be read.
     """
-    chunk = _CHUNK * available_cores()
-    images = split.select_columns("image")
-    with tqdm(total=len(split), desc=what, leave=False, disable=None) as bar:
-        for start in range(0, len(images), chunk):
-            for row in on_all_cores(kept.make, images[start : start + chunk]["image"]):
-                bar.update()
-                yield row
+    made = on_all_cores(kept.make, _images(split.select_columns("image")))
+    yield from tqdm(made, desc=what, total=len(split), leave=False, disable=None)
+
+
+def _images(split: datasets.Dataset) -> Iterator[Any]:
+    """Yields the pictures of a split as they are stored; some at a time, which is sooner than one by one."""
+    for start in range(0, len(split), _CHUNK):
+        yield from split[start : start + _CHUNK]["image"]
 
 
 def _versions() -> dict[str, Any]:

@@ -4,7 +4,7 @@ Knows what a row of a store stands for. A row that was damaged on the disk is ma
 the same picture. Does not know when a store is made (`hf_transfer.data.decode_once`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,7 @@ class StoredPictures(_Stored):
         return self.original(number) if row is None else row
 
 
-class StoredPixels(_Stored):
+class StoredPixels(_Stored, Sequence[torch.Tensor]):
     """What the processor made of each picture: its floats, or the levels that a table turns into them.
 
     Args:
@@ -52,11 +52,26 @@ class StoredPixels(_Stored):
             The processor's output for a row.
         table (`np.ndarray` of shape `(3, 256)`, *optional*):
             From [`~hf_transfer.data.exact_pixels.value_table`], where rows are levels.
+        processor (`str`):
+            The processor, as its JSON.
     """
 
-    def __init__(self, store: PictureStore, original: Callable[[int], torch.Tensor], table: np.ndarray | None):
+    def __init__(
+        self,
+        store: PictureStore,
+        original: Callable[[int], torch.Tensor],
+        table: np.ndarray | None,
+        processor: str,
+    ):
         super().__init__(store, original)
         self.table = table
+        self.processor = processor
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def __getitem__(self, number: Any) -> Any:
+        return self(number)
 
     def __call__(self, number: int) -> torch.Tensor:
         row = self._row(number)

@@ -5,7 +5,7 @@ Knows what is measured on the logits. Does not know where the pictures come from
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,8 @@ def predict_logits(
         image_processor (`BaseImageProcessor`):
             The model's own.
         images (`datasets.Dataset` or `Sequence`):
-            One or more: a split with a column `image`, or anything that [`~hf_transfer.data.images.to_rgb`] opens.
+            One or more: a split with a column `image`, anything that [`~hf_transfer.data.images.to_rgb`] opens, or
+            tensors that the processor has made of pictures.
         batch_size (`int`, *optional*, defaults to 64):
             Pictures at a time.
         num_workers (`int`, *optional*):
@@ -119,6 +120,7 @@ def evaluate_model(
     batch_size: int = 64,
     num_workers: int | None = None,
     device: str | torch.device | None = None,
+    processed: Callable[[BaseImageProcessor], Sequence[torch.Tensor] | None] | None = None,
 ) -> Evaluation:
     """Measures a model as it lies in its files.
 
@@ -138,6 +140,8 @@ def evaluate_model(
             Further metrics, as [`~hf_transfer.evaluation.metrics.ClassificationMetrics`] takes them.
         batch_size, num_workers, device:
             As in [`predict_logits`].
+        processed (`Callable`, *optional*):
+            Is asked whether the pictures have been through the model's processor before, and for what it made of them.
 
     Returns:
         [`Evaluation`]
@@ -151,10 +155,11 @@ def evaluate_model(
     compute_metrics = ClassificationMetrics(names, extra_metrics)
     labels = np.asarray(split["label"], dtype=np.int64)
     start = time.perf_counter()
+    made_before = None if processed is None else processed(classifier.image_processor)
     logits = predict_logits(
         classifier.model,
         classifier.image_processor,
-        split,
+        split if made_before is None else made_before,
         batch_size=batch_size,
         num_workers=num_workers,
         device=device,

@@ -3,6 +3,7 @@
 Knows decoding, batches, devices and precision. Does not know labels, nor what the logits are used for.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from hf_transfer.data.transforms import build_eval_transform
 from hf_transfer.environment import available_cores
 from hf_transfer.errors import UserError
 from hf_transfer.full_precision import full_precision
+from hf_transfer.lanes import lane_pool, lanes_on
 from hf_transfer.models.batch_norm import has_batch_norm
 from hf_transfer.quicker_calls import quicker_calls
 
@@ -37,17 +39,61 @@ def stream_logits(
     place = torch.device(device) if device is not None else _default_device()
     workers = _default_workers(place) if num_workers is None else num_workers
     pictures = _Pictures(images, image_processor)
+    model.eval().to(place)
+    passes = _Passes(model, place)
+    lanes = 1 if workers else lanes_on(place)
+    if lanes == 1 or batch_size < lanes or len(images) <= batch_size // lanes:
+        yield from _batch_after_batch(passes, pictures, batch_size, workers)
+    else:
+        yield from _in_lanes(passes, pictures, batch_size, lanes)
+
+
+_STRETCH = 4
+"""Batches after which answers are handed out where some are worked on side by side."""
+
+
+class _Passes:
+    """Batches of pictures through a model."""
+
+    def __init__(self, model: PreTrainedModel, device: torch.device):
+        self.model = model
+        self.device = device
+        self.layout = _pixel_layout(model, device)
+
+    def answers(self, batch: Sequence[torch.Tensor | UserError]) -> list[np.ndarray | UserError]:
+        """Returns the logits of each picture, or why it could not be read; in full precision where that is set."""
+        tensors = [item for item in batch if isinstance(item, torch.Tensor)]
+        logits = iter(_forward(self.model, _stacked(tensors, self.layout), self.device) if tensors else ())
+        return [item if isinstance(item, UserError) else next(logits) for item in batch]
+
+
+def _batch_after_batch(
+    passes: _Passes, pictures: "_Pictures", batch_size: int, workers: int
+) -> Iterator[np.ndarray | UserError]:
     # A generator of its own: the loader draws a seed, and torch's global generator belongs to the training.
     loader = DataLoader(
         pictures, batch_size, num_workers=workers, collate_fn=list, generator=torch.Generator().manual_seed(0)
     )
-    model.eval().to(place)
-    layout = _pixel_layout(model, place)
     for batch in loader:
-        tensors = [item for item in batch if isinstance(item, torch.Tensor)]
-        logits = iter(_forward(model, _stacked(tensors, layout), place) if tensors else ())
-        for item in batch:
-            yield item if isinstance(item, UserError) else next(logits)
+        with full_precision():
+            answers = passes.answers(batch)
+        yield from answers
+
+
+def _in_lanes(passes: _Passes, pictures: "_Pictures", batch_size: int, lanes: int) -> Iterator[np.ndarray | UserError]:
+    """Opens pictures and passes them on in each of some threads, as many at once as `batch_size` in all."""
+    size, stretch = batch_size // lanes, _STRETCH * batch_size
+
+    def look_at(start: int, end: int) -> list[np.ndarray | UserError]:
+        return passes.answers(pictures.opened(range(start, min(start + size, end)), callers=lanes))
+
+    for begin in range(0, len(pictures), stretch):
+        end = min(begin + stretch, len(pictures))
+        # Set for all threads at once, and never while someone else computes.
+        with full_precision(), lane_pool(lanes) as pool:
+            found = list(pool.map(look_at, range(begin, end, size), itertools.repeat(end)))
+        for answers in found:
+            yield from answers
 
 
 class _Pictures(Dataset):
@@ -66,15 +112,18 @@ class _Pictures(Dataset):
 
     def __getitem__(self, index: int) -> torch.Tensor | UserError:
         try:
-            return self.transform(to_rgb(self.images[index]))
+            picture = self.images[index]
+            return picture if isinstance(picture, torch.Tensor) else self.transform(to_rgb(picture))
         except UserError as error:
             return error
 
     def __getitems__(self, indices: list[int]) -> list[torch.Tensor | UserError]:
         """Makes a batch: on all cores, unless worker processes take a core each."""
-        if get_worker_info() is None:
-            return list(on_all_cores(self.__getitem__, indices))
-        return [self[index] for index in indices]
+        return self.opened(indices) if get_worker_info() is None else [self[index] for index in indices]
+
+    def opened(self, indices: Sequence[int], callers: int = 1) -> list[torch.Tensor | UserError]:
+        """Makes a batch on the cores that are left to each of some callers."""
+        return list(on_all_cores(self.__getitem__, indices, callers))
 
 
 def _pixel_layout(model: PreTrainedModel, device: torch.device) -> torch.memory_format:
@@ -93,7 +142,7 @@ def _stacked(pictures: list[torch.Tensor], layout: torch.memory_format) -> torch
 
 def _forward(model: PreTrainedModel, pixel_values: torch.Tensor, device: torch.device) -> np.ndarray:
     try:
-        with torch.inference_mode(), full_precision(), quicker_calls(device):
+        with torch.inference_mode(), quicker_calls(device):
             logits = model(pixel_values=pixel_values.to(device)).logits.float().cpu()
     except torch.OutOfMemoryError as error:
         raise UserError(

@@ -2,12 +2,13 @@
 
 Knows timm's `config.json` and three faults of the wrapper, each stepped around in a function of its own. Does not know
 the Hub: `timm/...` ids and folders saved by timm come as one folder each.
+
+timm itself is imported where it is needed: with all its architectures, which other checkpoints start without.
 """
 
 import copy
 from typing import Any
 
-import timm
 from transformers import PreTrainedModel, TimmWrapperConfig
 
 from hf_transfer.errors import UserError
@@ -34,6 +35,8 @@ def timm_config(
     Returns:
         `tuple[TimmWrapperConfig, tuple[str, ...]]`: the configuration, and the checkpoint's own labels in order.
     """
+    import timm
+
     config_dict = copy.deepcopy(config_dict)
     if "pretrained_cfg" not in config_dict:
         raise UserError(
@@ -97,6 +100,8 @@ def fresh_timm_weights(model: PreTrainedModel) -> None:
         model (`TimmWrapperForImageClassification`):
             Changed in place.
     """
+    import timm
+
     config = model.config
     fresh = timm.create_model(
         config.architecture, pretrained=False, num_classes=config.num_labels, **(config.model_args or {})

@@ -20,10 +20,11 @@ from accelerate.utils import send_to_device
 from hf_transfer import cpu_products
 from hf_transfer.cache_folder import lock_of, make_room, shown_size
 from hf_transfer.data.visits import VisitedImages
-from hf_transfer.training.folded_norms import Pair, foldable_norms, folded_norms
+from hf_transfer.lanes import lanes_on, side_by_side
+from hf_transfer.training.fused_layers import Fusions, find_fusions, fused
 from hf_transfer.training.prefix_cost import measure_costs
 from hf_transfer.training.prefix_cut import PrefixCut
-from hf_transfer.training.prefix_fill import lanes_on, row_batches, side_by_side
+from hf_transfer.training.prefix_fill import row_batches
 from hf_transfer.training.prefix_plan import Costs
 from hf_transfer.training.prefix_search import find_cut
 from hf_transfer.training.prefix_store import (
@@ -87,7 +88,7 @@ class PrefixBuilder:
         self.trainer = trainer
         self.settings = settings
         self.splits = splits
-        self._folded: tuple[PrefixCut, tuple[Pair, ...]] | None = None
+        self._fusions: tuple[PrefixCut, Fusions] | None = None
 
     def laid_out(self, values: torch.Tensor) -> torch.Tensor:
         """Returns feature maps and pictures in the memory layout of the training."""
@@ -171,7 +172,7 @@ class PrefixBuilder:
             "laid out": str(self.trainer.memory_format),
             # Others give torch's own answers, bit for bit.
             "calls": sorted(call.__name__ for call in self.trainer.stand_ins() if call in cpu_products.STAND_INS),
-            "norms folded": self._folds_norms(),
+            "layers fused": self._fuses_layers(),
             "one token": None if only_read is None else dataclasses.astuple(only_read.read),
             "torch": torch.__version__,
         }
@@ -217,32 +218,32 @@ class PrefixBuilder:
         batches = row_batches(self.splits[split], self.settings.views, mine, args, lanes)
         was_training = cut.model.training
         cut.model.eval()
-        with folded_norms(cut.model, self._norms_to_fold(cut)), cut.collecting() as collect:
+        with fused(cut.model, self._layers_to_fuse(cut)) as entered, cut.collecting() as collect:
 
             def look_at(batch: tuple[torch.Tensor, Mapping[str, Any]]) -> None:
                 numbers, pictures = batch
                 pixels = self.pixels(pictures)
-                # Each thread enters it for itself.
-                with self.trainer.computing():
+                # Each thread enters them for itself.
+                with self.trainer.computing(), entered():
                     kept = collect(pixels)
                 store.write(numbers, kept)
 
             side_by_side(look_at, batches, lanes)
         cut.model.train(was_training)
 
-    def _folds_norms(self) -> bool:
+    def _fuses_layers(self) -> bool:
         """Tells whether rounding is fine enough for another order of it to be of no consequence."""
         return self.trainer.args.mixed_precision == "no"
 
-    def _norms_to_fold(self, cut: PrefixCut) -> tuple[Pair, ...]:
+    def _layers_to_fuse(self, cut: PrefixCut) -> Fusions:
         """Looks for them once for each cut: its splits are filled one after the other."""
-        if not self._folds_norms():
-            return ()
-        if self._folded is None or self._folded[0] is not cut:
+        if not self._fuses_layers():
+            return Fusions()
+        if self._fusions is None or self._fusions[0] is not cut:
             pictures = self._some_pictures
             with self.trainer.computing():
-                self._folded = cut, foldable_norms(cut, pictures)
-        return self._folded[1]
+                self._fusions = cut, find_fusions(cut, pictures)
+        return self._fusions[1]
 
     @functools.cached_property
     def _some_pictures(self) -> torch.Tensor:

@@ -1,18 +1,12 @@
-"""Rows of pictures in batches, and batches worked on side by side.
+"""Rows of pictures in batches, for their features to be kept.
 
-On a CPU two batches are under way at once, each of half the size and with half of the threads. What runs in one thread
-whatever the number of them, such as drawing a picture or entering a layer, then no longer keeps the others waiting,
-and no thread waits for another at the end of every layer (`benchmarks/results/lanes.md`).
-
-Knows rows, batches and threads. Does not know what is done with a batch (`hf_transfer.training.prefix_build`).
+Knows rows and views. Does not know what is done with a batch (`hf_transfer.training.prefix_build`).
 """
 
 import bisect
 import itertools
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -20,9 +14,6 @@ from transformers import TrainingArguments
 
 from hf_transfer.data.drawn_pictures import DrawnPicture, collate_pixels
 from hf_transfer.data.visits import VisitedImages
-
-LANES = 2
-_Item = TypeVar("_Item")
 
 
 class _Rows(Dataset):
@@ -34,11 +25,6 @@ class _Rows(Dataset):
 
     def __getitem__(self, row: int) -> tuple[int, torch.Tensor | DrawnPicture]:
         return row, self.visited.shown(row, self.views)["pixel_values"]
-
-
-def lanes_on(device: torch.device) -> int:
-    """Returns how many batches are worked on at once: one where the processor only hands out work."""
-    return min(LANES, torch.get_num_threads()) if device.type == "cpu" else 1
 
 
 def row_batches(
@@ -67,54 +53,6 @@ def row_batches(
         # A generator of its own: the order of the training's random numbers must not depend on the cache.
         generator=torch.Generator(),
     )
-
-
-def side_by_side(work: Callable[[_Item], None], items: Iterable[_Item], lanes: int) -> None:
-    """Works on items in some threads, which share the threads of torch's kernels among them.
-
-    Items are made one at a time, in their order, so that they may draw random numbers.
-
-    Args:
-        work (`Callable`):
-            Draws no random numbers; what it does for one item must not depend on the others.
-        items (`Iterable`):
-            What to work on.
-        lanes (`int`):
-            How many items are worked on at once; a single one in the thread that calls.
-
-    Raises:
-        BaseException: what `work` or the making of an item raised first; items that have been begun are finished.
-    """
-    if lanes == 1:
-        for item in items:
-            work(item)
-        return
-    remaining, making, ended = iter(items), threading.Lock(), threading.Event()
-    kernel_threads = torch.get_num_threads()
-
-    def lane() -> None:
-        # Of this thread alone, but torch also keeps it for threads that are yet to begin.
-        torch.set_num_threads(max(1, kernel_threads // lanes))
-        try:
-            while not ended.is_set():
-                with making:
-                    taken = list(itertools.islice(remaining, 1))
-                if not taken:
-                    return
-                work(taken[0])
-        except BaseException:
-            ended.set()
-            raise
-
-    try:
-        with ThreadPoolExecutor(lanes) as pool:
-            try:
-                for running in [pool.submit(lane) for _ in range(lanes)]:
-                    running.result()
-            finally:
-                ended.set()
-    finally:
-        torch.set_num_threads(kernel_threads)
 
 
 def _collate_rows(items: Sequence[tuple[int, torch.Tensor | DrawnPicture]]) -> tuple[torch.Tensor, dict[str, Any]]:

@@ -1,5 +1,6 @@
 """What is decoded once is what would be decoded at each visit, whatever happens to the cache."""
 
+import copy
 import ctypes
 import dataclasses
 import gc
@@ -79,6 +80,23 @@ def test_evaluation_pixels_are_the_processors_bit_for_bit(name: str, tmp_path: P
     evaluate = build_eval_transform(PROCESSORS[name])
     for row, file in enumerate(FILES[1:]):
         assert torch.equal(found[row]["pixel_values"], evaluate(to_rgb(file)))
+
+
+@pytest.mark.parametrize("name", PROCESSORS)
+def test_a_saved_processor_finds_what_was_made_for_it(name: str, tmp_path: Path):
+    found = prepared(tmp_path / "cache", processor=PROCESSORS[name])
+    PROCESSORS[name].save_pretrained(tmp_path / "saved")
+    reloaded = type(PROCESSORS[name]).from_pretrained(tmp_path / "saved")
+    kept, evaluate = found.processed(reloaded), build_eval_transform(reloaded)
+    assert kept is not None
+    assert len(kept) == len(FILES[1:])
+    for row, file in enumerate(FILES[1:]):
+        assert torch.equal(kept[row], evaluate(to_rgb(file)))
+    other = copy.deepcopy(reloaded)
+    other.image_mean = [0.1, 0.2, 0.3]
+    assert found.processed(other) is None
+    uncached = prepared(tmp_path / "cache", processor=PROCESSORS[name], decoded_cache="off")
+    assert uncached.processed(reloaded) is None
 
 
 def test_evaluation_pixels_are_kept_as_levels_where_that_loses_nothing(tmp_path: Path):

@@ -14,15 +14,23 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoImageProcessor, AutoModelForImageClassification, ViTForImageClassification, ViTModel
+from transformers import (
+    AutoImageProcessor,
+    AutoModelForImageClassification,
+    ViTForImageClassification,
+    ViTImageProcessor,
+    ViTModel,
+)
 
 from hf_transfer.data import picture_threads
 from hf_transfer.errors import UserError
 from hf_transfer.evaluation import inference
 from hf_transfer.evaluation.classifier import load_classifier
 from hf_transfer.evaluation.evaluator import evaluate_model, match_labels, predict_logits, wilson_interval
+from hf_transfer.models.execution_order import input_shape
 from tests.evaluation.conftest import COLOURS, LABELS, colour_split, plain, save_colour_model
-from tests.models.families import build_tiny_checkpoint, build_tiny_timm_checkpoint, tiny_image
+from tests.models.families import build_tiny_checkpoint, build_tiny_model, build_tiny_timm_checkpoint, tiny_image
+from tests.training.test_prefix_cut import BUILDABLE
 
 # What is shown, and what the data set claims it to be: 3 of 5 are right, no blue is claimed.
 SHOWN = ("red", "red", "green", "blue", "red")
@@ -164,7 +172,7 @@ def test_pixels_are_laid_out_as_suits_the_network_and_its_own_layout_stays(
         with_kwargs=True,
     )
     predict_logits(loaded.model, loaded.image_processor, [tiny_image()] * 3, batch_size=3, device="cpu")
-    assert seen == [channels_last]
+    assert set(seen) == {channels_last}
     assert all(parameter.is_contiguous() for parameter in loaded.model.parameters())
 
 
@@ -201,6 +209,87 @@ def test_pictures_are_opened_by_all_cores_where_no_worker_does(colour_model: Pat
     loaded, shown = load_classifier(colour_model), [plain(name) for name in (*COLOURS, "red")]
     found = predict_logits(loaded.model, loaded.image_processor, shown, batch_size=4, num_workers=0, device="cpu")
     np.testing.assert_allclose(found, 10 * np.eye(3)[[1, 0, 2, 1]], atol=1e-3)
+
+
+@pytest.mark.usefixtures("four_threads")
+@pytest.mark.parametrize("model_type", ["vit", "resnet"])
+def test_batches_side_by_side_are_answered_in_order(tmp_path: Path, model_type: str):
+    torch.manual_seed(1)
+    loaded = load_classifier(build_tiny_checkpoint(tmp_path, model_type))
+    pictures = [tiny_image(seed) for seed in range(19)]
+    alone = predict_logits(loaded.model, loaded.image_processor, pictures, batch_size=1, device="cpu")
+    assert len(np.unique(alone, axis=0)) == len(pictures)
+    sizes, threads = [], []
+    loaded.model.register_forward_pre_hook(
+        lambda module, args, kwargs: sizes.append(len(kwargs["pixel_values"])), with_kwargs=True
+    )
+    loaded.model.register_forward_hook(lambda *_: threads.append((threading.get_ident(), torch.get_num_threads())))
+    # The second in two stretches.
+    for batch_size, expected in ((4, [2] * 9 + [1]), (3, [1] * 19), (40, [19]), (24, [7, 12])):
+        found = predict_logits(loaded.model, loaded.image_processor, pictures, batch_size=batch_size, device="cpu")
+        np.testing.assert_allclose(found, alone, atol=1e-5)
+        assert sorted(sizes) == sorted(expected)
+        here = [ident for ident, _ in threads if ident == threading.get_ident()]
+        assert len(here) == (len(threads) if expected == [19] else 0)
+        assert {count for _, count in threads} == {4 if expected == [19] else 2}
+        assert torch.get_num_threads() == 4
+        sizes.clear()
+        threads.clear()
+
+
+@pytest.mark.usefixtures("four_threads")
+@pytest.mark.parametrize("family", BUILDABLE)
+def test_any_network_answers_two_threads_as_it_does_one(family: str):
+    torch.manual_seed(0)
+    model = build_tiny_model(family).eval()
+    pictures = list(torch.randn(24, *input_shape(model)))
+    with torch.no_grad():
+        alone = torch.cat([model(pixel_values=picture[None]).logits for picture in pictures]).numpy()
+    found = predict_logits(model, ViTImageProcessor(), pictures, batch_size=4, device="cpu")
+    np.testing.assert_allclose(found, alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.usefixtures("four_threads")
+def test_two_batches_are_under_way_at_once(colour_model: Path):
+    meeting, loaded = threading.Barrier(2, timeout=60), load_classifier(colour_model)
+
+    def meet(*_: object) -> None:
+        meeting.wait()
+
+    loaded.model.register_forward_hook(meet)
+    shown = [plain(name) for name in (*COLOURS, "red")]
+    found = predict_logits(loaded.model, loaded.image_processor, shown, batch_size=2, device="cpu")
+    np.testing.assert_allclose(found, 10 * np.eye(3)[[1, 0, 2, 1]], atol=1e-3)
+
+
+@pytest.mark.usefixtures("four_threads")
+def test_side_by_side_a_bad_picture_has_its_place_and_precision_is_full(colour_model: Path):
+    loaded, seen = load_classifier(colour_model), []
+    loaded.model.register_forward_hook(lambda *_: seen.append(torch.backends.fp32_precision))
+    before = torch.backends.fp32_precision
+    shown = [plain("red"), b"no picture", plain("green"), b"none either", plain("blue")]
+    answers = inference.stream_logits(loaded.model, loaded.image_processor, shown, batch_size=2, device="cpu")
+    found = []
+    for answer in answers:
+        assert torch.backends.fp32_precision == before
+        found.append(answer)
+    assert [isinstance(answer, UserError) for answer in found] == [False, True, False, True, False]
+    np.testing.assert_allclose(np.stack(found[::2]), 10 * np.eye(3)[[1, 0, 2]], atol=1e-3)
+    assert seen == ["ieee"] * 3
+
+
+def test_what_the_processor_made_before_is_taken_where_it_is_the_same(colour_model: Path, tmp_path: Path):
+    split, asked = colour_split(tmp_path, SHOWN, CLAIMED), []
+    green = load_classifier(colour_model).image_processor(images=plain("green"), return_tensors="pt")["pixel_values"]
+
+    def made_before(image_processor: object) -> list[torch.Tensor] | None:
+        asked.append(image_processor)
+        return [green[0]] * 5 if len(asked) == 1 else None
+
+    kept, anew = (evaluate_model(colour_model, split, "test", LABELS, processed=made_before) for _ in range(2))
+    assert kept.metrics["accuracy"] == CLAIMED.count("green") / 5
+    assert anew == dataclasses.replace(evaluate_model(colour_model, split, "test", LABELS), seconds=anew.seconds)
+    assert [type(processor) for processor in asked] == [type(load_classifier(colour_model).image_processor)] * 2
 
 
 def test_random_numbers_and_precision_are_left_alone(colour_model: Path):
@@ -251,6 +340,8 @@ def test_too_little_memory_says_what_to_type(colour_model: Path, monkeypatch: py
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(ViTForImageClassification, "forward", refuse)
+    # As on the devices that raise this.
+    monkeypatch.setattr(inference, "lanes_on", lambda device: 1)
     with pytest.raises(UserError, match="--batch_size 2"):
         predict_logits(loaded.model, loaded.image_processor, [plain("red")] * 4, batch_size=4, device="cpu")
 

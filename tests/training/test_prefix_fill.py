@@ -1,16 +1,16 @@
-"""Batches of rows: cut by views, made in their order, worked on side by side."""
+"""Batches of rows: cut by views, and what is kept of those that are worked on side by side."""
 
-import threading
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from hf_transfer import lanes as lanes_module
+from hf_transfer.lanes import side_by_side
 from hf_transfer.models.head import find_head
 from hf_transfer.models.two_groups import backbone_and_head
-from hf_transfer.training import prefix_fill
-from hf_transfer.training.prefix_fill import lanes_on, row_batches, side_by_side
+from hf_transfer.training.prefix_fill import row_batches
 from hf_transfer.training.prefix_search import find_cut
 from tests.models.families import build_tiny_model
 from tests.training.test_prefix_cache import trained
@@ -18,91 +18,6 @@ from tests.training.test_prefix_cut import BUILDABLE, frozen_below
 from tests.training.test_thawing_processes import assert_same
 
 CPU = torch.device("cpu")
-PATIENCE = 60
-"""Seconds, after which a test that waits for another thread has failed."""
-
-
-@pytest.fixture
-def four_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(4)
-    yield
-    torch.set_num_threads(before)
-
-
-def new_thread_has() -> int:
-    """Returns with how many threads kernels run in a thread that is made now."""
-    found: list[int] = []
-    thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
-    thread.start()
-    thread.join()
-    return found[0]
-
-
-@pytest.mark.usefixtures("four_threads")
-def test_two_items_are_under_way_at_once_and_share_the_threads():
-    meeting, found, threads = threading.Barrier(2), [], []
-
-    def work(item: int) -> None:
-        meeting.wait(PATIENCE)
-        found.append(item)
-        threads.append(torch.get_num_threads())
-
-    side_by_side(work, range(6), 2)
-    assert sorted(found) == list(range(6))
-    assert threads == [2] * 6
-    assert torch.get_num_threads() == new_thread_has() == 4
-
-
-@pytest.mark.usefixtures("four_threads")
-def test_items_are_made_one_at_a_time_and_in_their_order():
-    made, making = [], threading.Lock()
-
-    def items():
-        for item in range(50):
-            assert making.acquire(blocking=False)
-            made.append(item)
-            making.release()
-            yield item
-
-    side_by_side(lambda item: None, items(), 2)
-    assert made == list(range(50))
-
-
-def test_a_single_lane_is_the_thread_that_calls():
-    here = []
-    side_by_side(lambda item: here.append(threading.get_ident()), range(3), 1)
-    assert here == [threading.get_ident()] * 3
-
-
-@pytest.mark.usefixtures("four_threads")
-@pytest.mark.parametrize("where", ["work", "items"])
-def test_an_error_ends_all_lanes(where: str):
-    done = []
-
-    def items():
-        for item in range(1000):
-            if where == "items" and item == 5:
-                raise ValueError("no more")
-            yield item
-
-    def work(item: int) -> None:
-        if where == "work" and item == 5:
-            raise ValueError("no more")
-        done.append(item)
-        threading.Event().wait(0.001)
-
-    with pytest.raises(ValueError, match="no more"):
-        side_by_side(work, items(), 2)
-    assert len(done) < 100
-    assert torch.get_num_threads() == new_thread_has() == 4
-
-
-def test_an_accelerator_and_a_single_thread_have_one_lane(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
-    assert (lanes_on(CPU), lanes_on(torch.device("cuda"))) == (2, 1)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    assert lanes_on(CPU) == 1
 
 
 class Pictures:
@@ -159,7 +74,7 @@ def test_passes_side_by_side_find_what_each_of_them_finds_alone(family: str):
 def test_lanes_change_nothing_of_what_is_learnt(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     found = {}
     for lanes in (1, 2):
-        monkeypatch.setattr(prefix_fill, "LANES", lanes)
+        monkeypatch.setattr(lanes_module, "LANES", lanes)
         found[lanes], facts = trained(family, tmp_path / str(lanes), strategy="partial")
         assert facts[0]["cached"]
     assert_same(found[1], found[2])

@@ -6,35 +6,26 @@ Knows nothing of peers. The clock reads the time twice an epoch.
 """
 
 import gc
-import json
 import runpy
 import sys
 from pathlib import Path
 
-# The command itself imports everything without the collector, and switches it on again; the clock comes before it.
-gc.disable()
-
-from peer_clock import EpochClock
-from transformers import trainer
-
 ROOT = Path(__file__).resolve().parents[1]
 
 
-class WrittenClock(EpochClock):
-    """Writes its seconds when the training is over."""
+def hang_clock(place: Path) -> None:
+    """Lets every Trainer of this process write the seconds of its epochs."""
+    # The command imports without the collector, and switches it on again; the clock's imports come before its own.
+    gc.disable()
+    from peer_clock import WrittenClock
+    from transformers import trainer
 
-    place = Path()
-
-    def on_train_end(self, args, state, control, **kwargs):
-        self.place.write_text(
-            json.dumps({name: getattr(self, name) for name in ("train_seconds", "validation_seconds")}),
-            encoding="utf-8",
-        )
+    WrittenClock.place = place
+    trainer.DEFAULT_CALLBACKS.append(WrittenClock)
 
 
 if __name__ == "__main__":
-    WrittenClock.place = Path(sys.argv[1])
-    trainer.DEFAULT_CALLBACKS.append(WrittenClock)
+    hang_clock(Path(sys.argv[1]))
     sys.argv = [str(ROOT / "finetune.py"), *sys.argv[2:]]
     sys.path.insert(0, str(ROOT))
     runpy.run_path(sys.argv[0], run_name="__main__")

@@ -28,7 +28,7 @@ from hf_transfer.data.stored_pictures import StoredPictures, StoredPixels
 from hf_transfer.data.training_pictures import FILTER, SLACK, TrainingPictures, training_picture
 from hf_transfer.data.transforms import build_eval_transform
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever the same settings would lead to other rows."""
 _CHUNK = 64
 

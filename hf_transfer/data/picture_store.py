@@ -4,7 +4,7 @@ Knows bytes, shapes and checksums. Does not know what the arrays show (`hf_trans
 there is (`hf_transfer.cache_folder`).
 
 A store is a folder: `rows.bin` holds the arrays one after the other, `index.safetensors` where each begins, its shape
-and its CRC-32, and `seal.json`, written last, the size of the first and a SHA-256 over the second and itself. The
+and its xxHash, and `seal.json`, written last, the size of the first and a SHA-256 over the second and itself. The
 folder gets its name when all of it is there. Rows lie as they are, without padding to one shape: pictures that are
 small enough are kept pixel by pixel, which a fixed shape would not allow.
 """
@@ -12,13 +12,13 @@ small enough are kept pixel by pixel, which a fixed shape would not allow.
 import hashlib
 import json
 import shutil
-import zlib
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xxhash
 from safetensors.numpy import load_file, save_file
 
 from hf_transfer.cache_folder import PARTIAL, SEAL
@@ -68,7 +68,7 @@ class PictureStore:
         if self._map is None:
             return None
         raw = self._map[self._offsets[number] : self._offsets[number + 1]]
-        if zlib.crc32(raw.data) != self._checksums[number]:
+        if xxhash.xxh3_64_intdigest(raw.data) != self._checksums[number]:
             return None
         return raw.view(self._dtype).reshape(self._shapes[number])
 
@@ -144,23 +144,23 @@ def _write_rows(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns the bytes, the shape and the checksum of each row."""
     # Numbers side by side: lists of Python's own would take some 200 bytes a picture.
-    sizes, shapes, checksums = array("q"), array("q"), array("q")
+    sizes, shapes, checksums = array("q"), array("q"), array("Q")
     total = 0
     # Written, not mapped: a map that outgrows the disk kills the process, a write raises.
     with path.open("wb") as file:
         for row in rows:
-            raw = np.ascontiguousarray(row, dtype).tobytes()
-            total += len(raw)
+            raw = np.ascontiguousarray(row, dtype).data
+            total += raw.nbytes
             if total > limit:
                 raise StoreTooLarge
             file.write(raw)
-            sizes.append(len(raw))
+            sizes.append(raw.nbytes)
             shapes.extend(row.shape)
-            checksums.append(zlib.crc32(raw))
+            checksums.append(xxhash.xxh3_64_intdigest(raw))
     return (
         np.array(sizes, dtype=np.int64),
         np.array(shapes, dtype=np.int64).reshape(len(sizes), 3),
-        np.array(checksums, dtype=np.int64),
+        np.array(checksums, dtype=np.uint64),
     )
 
 

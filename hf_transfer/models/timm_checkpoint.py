@@ -3,13 +3,14 @@
 Knows timm's `config.json` and three faults of the wrapper, each stepped around in a function of its own. Does not know
 the Hub: `timm/...` ids and folders saved by timm come as one folder each.
 
-timm itself is imported where it is needed: with all its architectures, which other checkpoints start without.
+timm itself, which transformers' wrapper imports too, is imported where it is needed: with all its architectures, which
+other checkpoints start without.
 """
 
 import copy
 from typing import Any
 
-from transformers import PreTrainedModel, TimmWrapperConfig
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from hf_transfer.errors import UserError
 
@@ -21,7 +22,7 @@ def is_timm_config(config_dict: dict[str, Any]) -> bool:
 
 def timm_config(
     config_dict: dict[str, Any], label_names: tuple[str, ...], source: str
-) -> tuple[TimmWrapperConfig, tuple[str, ...]]:
+) -> tuple[PreTrainedConfig, tuple[str, ...]]:
     """Reads timm's `config.json`, with new labels.
 
     Args:
@@ -36,6 +37,7 @@ def timm_config(
         `tuple[TimmWrapperConfig, tuple[str, ...]]`: the configuration, and the checkpoint's own labels in order.
     """
     import timm
+    from transformers import TimmWrapperConfig
 
     config_dict = copy.deepcopy(config_dict)
     if "pretrained_cfg" not in config_dict:

@@ -102,11 +102,16 @@ def _convolved(conv: nn.Conv2d, given: torch.Tensor | _Unpadded) -> torch.Tensor
     if isinstance(given, torch.Tensor):
         return nn.Conv2d.forward(conv, given)
     left, right, top, bottom = given.pad
-    if left != right or top != bottom:
-        # By the call that nothing stands in for.
-        return nn.Conv2d.forward(conv, torch.constant_pad_nd(given.inside, given.pad))
+    weight, more = conv.weight, (right - left, bottom - top)
+    if more != (0, 0):
+        depthwise = conv.groups == conv.in_channels and conv.dilation == (1, 1)
+        if not depthwise or min(more) < 0:
+            # By the call that nothing stands in for.
+            return nn.Conv2d.forward(conv, torch.constant_pad_nd(given.inside, given.pad))
+        # As many zeros on either side, of which those too many meet zeros of the kernel; it is small, the map is not.
+        weight = torch.constant_pad_nd(weight, (more[0], 0, more[1], 0))
     return nn.functional.conv2d(
-        given.inside, conv.weight, conv.bias, conv.stride, (top, left), conv.dilation, conv.groups
+        given.inside, weight, conv.bias, conv.stride, (bottom, right), conv.dilation, conv.groups
     )
 
 

@@ -162,7 +162,7 @@ WHOLE = ("pad", "conv", "norm", "act")
 PAIR = (("conv", "norm"),)
 
 
-@pytest.mark.parametrize("pad", [(1, 1, 2, 2), (0, 1, 0, 1), (0, 0, 0, 0)])
+@pytest.mark.parametrize("pad", [(1, 1, 2, 2), (0, 1, 0, 1), (2, 0, 1, 1), (0, 0, 0, 0)])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_padding_and_activations_go_along(pad: tuple[int, int, int, int], stride: int):
     model, pixels = WithActivation(pad, stride=stride), torch.randn(4, 3, 8, 8)
@@ -179,10 +179,30 @@ def test_padding_and_activations_go_along(pad: tuple[int, int, int, int], stride
     torch.testing.assert_close(again, before)
     assert written == [True]
     # A convolution has as many zeros on the left as on the right.
-    assert len(padded) == (pad == (0, 1, 0, 1))
+    assert len(padded) == (pad in ((0, 1, 0, 1), (2, 0, 1, 1)))
     assert not model.act.inplace
     [after] = cut.collect(pixels)
     assert torch.equal(after, before)
+
+
+@pytest.mark.parametrize("pad", [(0, 1, 0, 1), (1, 3, 2, 2), (0, 0, 1, 2), (2, 0, 1, 1), (1, 1, 2, 0)])
+@pytest.mark.parametrize("side", [8, 9])
+def test_more_zeros_at_the_end_make_small_kernels_larger(pad: tuple[int, int, int, int], side: int):
+    model, pixels = WithActivation(pad), torch.randn(4, 3, side, side)
+    model.conv = nn.Conv2d(3, 6, 3, 2, groups=3)
+    model.norm, model.head = nn.BatchNorm2d(6), nn.Linear(6, 2)
+    cut = cut_of(model, WHOLE)
+    [before] = cut.collect(pixels)
+    fusions = find_fusions(cut, pixels)
+    assert fusions.padded == ("conv",)
+    kernels, convolve = [], nn.functional.conv2d
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nn.functional, "conv2d", lambda *given: kernels.append(given[1].shape[2:]) or convolve(*given))
+        again = collected(cut, pixels, fusions)
+    torch.testing.assert_close(again, before)
+    left, right, top, bottom = pad
+    wide = (3 + bottom - top, 3 + right - left)
+    assert kernels == [wide if min(wide) >= 3 else (3, 3)]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ repeated, so that the script can be stopped and started again; the table is `ben
 """
 
 import argparse
+import compileall
 import json
 import os
 import shutil
@@ -144,6 +145,8 @@ def main() -> None:
         records.with_suffix(".md").write_text(table(read_records(records), missing, COMMAND), encoding="utf-8")
 
     args.scratch.mkdir(parents=True, exist_ok=True)
+    # As pip did with the peers when it installed them.
+    compileall.compile_dir(ROOT / "hf_transfer", quiet=1)
     done = {(r["row"], r["contender"], r["round"], r["epochs"]) for r in read_records(records)}
     for run in [] if args.table_only else plan.planned_runs(args.rounds, args.full_rounds, args.epochs):
         if run.key in done or args.only not in run.name or run.contender.missing():

@@ -22,6 +22,9 @@ from hf_transfer.lanes import lane_pool, lanes_on
 from hf_transfer.models.batch_norm import has_batch_norm
 from hf_transfer.quicker_calls import quicker_calls
 
+_STRETCH = 4
+"""Batches after which answers are handed out where some are worked on side by side."""
+
 
 def stream_logits(
     model: PreTrainedModel,
@@ -46,10 +49,6 @@ def stream_logits(
         yield from _batch_after_batch(passes, pictures, batch_size, workers)
     else:
         yield from _in_lanes(passes, pictures, batch_size, lanes)
-
-
-_STRETCH = 4
-"""Batches after which answers are handed out where some are worked on side by side."""
 
 
 class _Passes:

@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from hf_transfer import cpu_convolutions, cpu_pooling, cpu_products
 
-StandIn = Callable[..., Any]
+StandIn = Callable[..., torch.Tensor | None]
 """Takes what the call takes, and returns `None` where torch's own is to be made."""
 
 

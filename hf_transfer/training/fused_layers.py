@@ -86,7 +86,8 @@ def fused(model: nn.Module, fusions: Fusions) -> Iterator[Callable[[], AbstractC
             stack.enter_context(_padding_itself(model.get_submodule(name)))
         for name in fusions.activations:
             stack.enter_context(_writing_where_it_reads(model.get_submodule(name)))
-        yield (lambda: standing_in({nn.functional.pad: _put_off})) if fusions.padded else nullcontext
+        pad: Any = _put_off  # what it returns is no tensor, and reaches convolutions alone
+        yield (lambda: standing_in({nn.functional.pad: pad})) if fusions.padded else nullcontext
 
 
 @dataclass(frozen=True)

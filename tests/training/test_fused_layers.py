@@ -9,16 +9,12 @@ import torch
 from torch import nn
 
 from hf_transfer import lanes
-from hf_transfer.models.head import find_head
-from hf_transfer.models.two_groups import backbone_and_head
 from hf_transfer.training import prefix_build
 from hf_transfer.training.fused_layers import Fusions, find_fusions, fused
 from hf_transfer.training.prefix_cut import PrefixCut
-from hf_transfer.training.prefix_search import find_cut
 from hf_transfer.training.prefix_store import PrefixStore
-from tests.models.families import build_tiny_model
 from tests.training.cached_run import cached_trainer, weights_of
-from tests.training.test_prefix_cut import BUILDABLE, frozen_below
+from tests.training.test_prefix_cut import BUILDABLE, cut_below_head
 from tests.training.test_thawing_processes import assert_same
 from tests.training.tiny_run import tiny_model
 
@@ -236,17 +232,6 @@ def test_a_convolution_that_pads_itself_is_given_the_zeros():
     torch.testing.assert_close(collected(cut, pixels, fusions), before)
 
 
-def cut_at_the_head(family: str) -> tuple[PrefixCut, torch.Tensor]:
-    """Returns a network in evaluation mode, cut below its head, and pictures."""
-    model = build_tiny_model(family)
-    groups = backbone_and_head(model, find_head(model))
-    pixels = frozen_below(model, groups, 1)
-    cut = find_cut(model, groups, 1, pixels)
-    assert cut is not None
-    model.eval()
-    return cut, pixels
-
-
 @pytest.mark.parametrize(
     ("family", "norms", "activations", "pads"),
     [
@@ -258,7 +243,7 @@ def cut_at_the_head(family: str) -> tuple[PrefixCut, torch.Tensor]:
 )
 def test_what_is_found_in_a_family(family: str, norms: bool, activations: bool, pads: bool):
     torch.manual_seed(0)
-    cut, pixels = cut_at_the_head(family)
+    cut, pixels = cut_below_head(family)
     fusions = find_fusions(cut, pixels)
     assert (bool(fusions.norms), bool(fusions.activations), bool(fusions.padded)) == (norms, activations, pads)
 
@@ -266,12 +251,12 @@ def test_what_is_found_in_a_family(family: str, norms: bool, activations: bool, 
 @pytest.mark.parametrize("family", BUILDABLE)
 def test_features_of_any_family_stay(family: str):
     torch.manual_seed(0)
-    cut, pixels = cut_at_the_head(family)
+    cut, pixels = cut_below_head(family)
     before, state = cut.collect(pixels), {name: value.clone() for name, value in cut.model.state_dict().items()}
     with fused(cut.model, find_fusions(cut, pixels)) as entered, entered():
         again = cut.collect(pixels)
     for part, whole in zip(again, before, strict=True):
-        torch.testing.assert_close(part, whole, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(part, whole)
     after = cut.model.state_dict()
     assert list(after) == list(state)
     assert all(torch.equal(value, after[name]) for name, value in state.items())

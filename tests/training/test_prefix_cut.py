@@ -39,6 +39,17 @@ def cut_below_last_block(model: nn.Module) -> tuple[PrefixCut, torch.Tensor, int
     return cut, pictures, lowest_open
 
 
+def cut_below_head(family: str) -> tuple[PrefixCut, torch.Tensor]:
+    """Returns a network in evaluation mode, cut where the head alone learns, and pictures."""
+    model = build_tiny_model(family)
+    groups = backbone_and_head(model, find_head(model))
+    pictures = frozen_below(model, groups, 1)
+    cut = find_cut(model, groups, 1, pictures)
+    assert cut is not None
+    model.eval()
+    return cut, pictures
+
+
 def logits(model: PreTrainedModel, pixel_values: torch.Tensor) -> torch.Tensor:
     return model.eval()(pixel_values=pixel_values).logits.detach()
 

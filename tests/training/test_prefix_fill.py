@@ -8,13 +8,9 @@ import torch
 
 from hf_transfer import lanes as lanes_module
 from hf_transfer.lanes import side_by_side
-from hf_transfer.models.head import find_head
-from hf_transfer.models.two_groups import backbone_and_head
 from hf_transfer.training.prefix_fill import row_batches
-from hf_transfer.training.prefix_search import find_cut
-from tests.models.families import build_tiny_model
 from tests.training.test_prefix_cache import trained
-from tests.training.test_prefix_cut import BUILDABLE, frozen_below
+from tests.training.test_prefix_cut import BUILDABLE, cut_below_head
 from tests.training.test_thawing_processes import assert_same
 
 CPU = torch.device("cpu")
@@ -48,12 +44,7 @@ def test_no_batch_has_pictures_of_two_views(lanes: int, most: int, sizes: list[i
 @pytest.mark.parametrize("family", BUILDABLE)
 def test_passes_side_by_side_find_what_each_of_them_finds_alone(family: str):
     torch.manual_seed(0)
-    model = build_tiny_model(family)
-    groups = backbone_and_head(model, find_head(model))
-    pictures = frozen_below(model, groups, 1)
-    cut = find_cut(model, groups, 1, pictures)
-    assert cut is not None
-    model.eval()
+    cut, pictures = cut_below_head(family)
     batches = [torch.randn(3, *pictures.shape[1:]) for _ in range(20)]
     alone = [cut.collect(batch) for batch in batches]
     found = {}
@@ -66,7 +57,7 @@ def test_passes_side_by_side_find_what_each_of_them_finds_alone(family: str):
     for number, kept in enumerate(alone):
         for one, other in zip(found[number], kept, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
-    assert not any(module._forward_pre_hooks for module in model.modules())
+    assert not any(module._forward_pre_hooks for module in cut.model.modules())
 
 
 @pytest.mark.usefixtures("four_threads")

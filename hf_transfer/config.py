@@ -141,9 +141,7 @@ class FinetuneConfig:
     )
     train_last: int | None = field(
         default=None,
-        metadata={
-            "help": "For `partial` (a quarter by default) and `progressive` (all): groups that learn with the head."
-        },
+        metadata={"help": "For `partial` (by default a quarter) and `progressive` (all): groups that learn too."},
     )
     unfreeze_every: str | None = field(
         default=None,
@@ -154,9 +152,7 @@ class FinetuneConfig:
     )
     unfreeze_at: list[str] | None = field(
         default=None,
-        metadata={
-            "help": "For `progressive`: when each group thaws, the last of the backbone first, such as `1 2 2.5`."
-        },
+        metadata={"help": "For `progressive`: when each group thaws, from the last one down, such as `1 2 2.5`."},
     )
     unfreeze_on_plateau: int | None = field(
         default=None,
@@ -165,6 +161,10 @@ class FinetuneConfig:
     probe: str | None = field(
         default=None,
         metadata={"help": "For `lp-ft`: how long the head is trained alone, such as `1` (epoch) or `200steps`."},
+    )
+    tune_norms: str | None = field(
+        default=None,
+        metadata={"help": "For `feature-extraction`: norms learn too at first, this long, such as `1` (epoch)."},
     )
     lr_backbone: float | None = field(
         default=None, metadata={"help": "Learning rate of the backbone; another name for --learning_rate."}

@@ -16,6 +16,7 @@ from hf_transfer.data.decode_once import TrainingInput
 from hf_transfer.data.image_data import SPLIT_NAMES, ImageData
 from hf_transfer.data.transforms import AugmentationSettings, varies
 from hf_transfer.models.checkpoint import Checkpoint
+from hf_transfer.models.norms import norm_parameters
 from hf_transfer.report import Decision
 from hf_transfer.training.arguments import OUR_DEFAULTS, STRATEGY_DEFAULTS
 from hf_transfer.training.compiling import compiled_by_accelerate
@@ -60,6 +61,7 @@ def decide(
     return (
         Decision("model", checkpoint.architecture, _origin(checkpoint)),
         Decision("strategy", config.strategy, _STRATEGY_REASONS[config.strategy]),
+        *_norms_first(config, checkpoint),
         *_layer_groups(config, trainer),
         *_head_solver(trainer),
         Decision("trainable", *_trainable(checkpoint.model)),
@@ -153,15 +155,24 @@ def _budget(args: TrainingArguments) -> str:
 def _layer_groups(config: FinetuneConfig, trainer: TransferTrainer) -> tuple[Decision, ...]:
     """Shows the groups where the run tells more apart than backbone and head."""
     groups = trainer.groups
-    if len(groups) == 2 and not trainer.unfreezing.unfreezing.changes():
-        return ()
     unfreezing = trainer.unfreezing.unfreezing
+    if len(groups) == 2 and (unfreezing.tune_norms is not None or not unfreezing.changes()):
+        return ()
     first = unfreezing.first_open(len(groups))
     shown = f"{len(groups)}, from {groups[0].name} to {groups[-1].name}"
     return (
         Decision("layer groups", shown, f"hf-transfer inspect --model {config.model} lists them"),
         Decision("learning first", f"{len(first)}, from {groups[first[0]].name} on", unfreezing.describe()),
     )
+
+
+def _norms_first(config: FinetuneConfig, checkpoint: Checkpoint) -> tuple[Decision, ...]:
+    """Shows what learns before the backbone is frozen."""
+    if config.tune_norms is None:
+        return ()
+    counted = len(norm_parameters(checkpoint.model))
+    shown = f"for {config.tune_norms}, scales and shifts of norms ({counted} tensors)"
+    return (Decision("learning first", shown, "with the head, which learns alone on the frozen features afterwards"),)
 
 
 def _head_solver(trainer: TransferTrainer) -> tuple[Decision, ...]:
@@ -177,6 +188,8 @@ def _rates(
     config: FinetuneConfig, checkpoint: Checkpoint, trainer: TransferTrainer, rates: LearningRates
 ) -> tuple[Decision, ...]:
     head = Decision("learning rate, head", f"{rates.head:g}", rates.head_reason)
+    if rates.norms is not None:
+        return Decision("learning rate, norms", f"{rates.norms.value:g}", rates.norms.reason), head
     if config.strategy == "feature-extraction":
         return (head,)
     backbone = Decision("learning rate, backbone", f"{rates.backbone:g}", rates.backbone_reason)

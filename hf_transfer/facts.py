@@ -90,13 +90,24 @@ def _group_facts(trainer: TransferTrainer, checkpoint: Checkpoint, steps: int) -
     if schedule is None:
         return None
     sizes = {name: parameter.numel() for name, parameter in checkpoint.model.named_parameters()}
-    return [
+    found = [
         {
             "name": group.name,
             "num_parameters": sum(sizes[name] for name in group.parameter_names),
             "learned": any(segment.start < steps for segment in segments),
         }
         for group, segments in zip(trainer.groups, schedule.segments, strict=True)
+    ]
+    if trainer.unfreezing.unfreezing.tune_norms is None:
+        return found
+    # Of each group of the backbone, norms alone have learned.
+    backbone = {name for group in trainer.groups[:-1] for name in group.parameter_names}
+    learned = sum(sizes[name] for name in backbone - trainer.unfreezing.never_learns)
+    rest = sum(sizes[name] for name in backbone) - learned
+    return [
+        {"name": "all but the norms of the backbone", "num_parameters": rest, "learned": False},
+        {"name": "norms of the backbone", "num_parameters": learned, "learned": True},
+        found[-1],
     ]
 
 

@@ -98,6 +98,33 @@ def test_lp_ft_probes_first(tmp_path: Path, capsys):
     assert thaws[0].startswith("step 3: thawed backbone (")
 
 
+def test_norms_learn_first_and_every_file_says_so(tmp_path: Path, capsys):
+    options = ("--strategy", "feature-extraction", "--tune_norms", "1", "--lr_backbone", "0.02")
+    folder = run(tmp_path, *options, "--num_train_epochs", "5")
+    printed = capsys.readouterr().out
+    assert "for 1, scales and shifts of norms (" in printed
+    assert "no cache: normalisation layers learn" in printed
+    assert "froze backbone (" in printed
+    changed = {name for name in changed_tensors(tmp_path) if not name.startswith("classifier")}
+    assert changed
+    assert all("norm" in name for name in changed)
+    report = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    groups = report["training"]["layer_groups"]
+    assert [(group["name"], group["learned"]) for group in groups] == [
+        ("all but the norms of the backbone", False),
+        ("norms of the backbone", True),
+        ("head", True),
+    ]
+    weights = load_file(folder / "model" / "model.safetensors")
+    assert sum(group["num_parameters"] for group in groups) == sum(tensor.numel() for tensor in weights.values())
+    assert groups[1]["num_parameters"] == sum(weights[name].numel() for name in weights if "norm" in name)
+    decided = {entry["name"]: entry["value"] for entry in report["decisions"]}
+    assert decided["learning rate, norms"] == "0.02"
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "norms of the backbone, head (" in card
+    assert "frozen throughout: all but the norms of the backbone (" in card
+
+
 def test_layer_decay_and_rates_by_name_are_in_the_history(tmp_path: Path):
     options = ["--strategy", "full", "--learning_rate", "1e-3", "--layer_decay", "0.5", "--lr_groups", "stem=0"]
     folder = run(tmp_path, *options, "--lr_scheduler_type", "constant")
@@ -122,6 +149,9 @@ def test_layer_decay_and_rates_by_name_are_in_the_history(tmp_path: Path):
         (["--strategy", "full", "--lr_backbone", "1", "--learning_rate", "1"], "two names for one rate"),
         (["--strategy", "feature-extraction", "--lr_backbone", "1"], "does not train the backbone"),
         (["--strategy", "progresive"], "progressive"),
+        (["--strategy", "partial", "--tune_norms", "1"], "--tune_norms belongs to --strategy feature-extraction"),
+        (["--strategy", "feature-extraction", "--tune_norms", "99"], "a part of the run"),
+        (["--tune_norms", "1", "--head_solver", "lbfgs"], "--head_solver lbfgs and --tune_norms exclude each other"),
     ],
 )
 def test_mistakes_get_one_message(options: list[str], message: str, tmp_path: Path, capsys):

@@ -70,6 +70,8 @@ STRATEGY_DEFAULTS: dict[str, dict[str, Default]] = {
 RATE_DEFAULTS: dict[str, Default] = {
     "backbone": Default(1e-4, "small, so that pretrained features are adjusted and not overwritten"),
     "backbone with BatchNorm": Default(1e-3, "networks with BatchNorm hardly move at smaller rates"),
+    "BatchNorm alone": Default(1e-2, "few weights, which have an epoch or so to adapt the features"),
+    "other norms alone": Default(3e-3, "few weights, which have an epoch or so to adapt the features"),
     "head": Default(5e-3, "a fresh head has far to go, and nothing to forget"),
     "scratch": Default(1e-3, "AdamW's usual rate for small networks; there is nothing to forget"),
 }

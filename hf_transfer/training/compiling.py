@@ -122,7 +122,7 @@ def reason_against(trainer: Any) -> str | None:
         return "it was never tried with FSDP and DeepSpeed"
     unfreezing = trainer.unfreezing.unfreezing
     if unfreezing.changes():
-        return f"--strategy {unfreezing.strategy} thaws layers, and would compile again for each thaw"
+        return f"{unfreezing.changing()}, and would compile again each time"
     if trainer.args.device.type not in ("cpu", "cuda"):
         return f"it was never tried on {trainer.args.device.type}"
     if trainer.prefix is not None and trainer.prefix.in_use:

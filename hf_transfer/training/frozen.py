@@ -8,7 +8,9 @@ from collections.abc import Collection, Sequence
 
 from torch import nn
 
+from hf_transfer.errors import UserError
 from hf_transfer.models.layer_groups import LayerGroup
+from hf_transfer.models.norms import norm_parameters
 
 
 def open_groups(
@@ -35,7 +37,7 @@ def frozen_modules(
 
     Frozen means more than no gradient: BatchNorm must not gather statistics of the new images, and dropout and
     stochastic depth must not blur features that cannot adapt. A module is open when it belongs to an open group or
-    holds a module or a parameter of one.
+    holds a module or a learning parameter of one.
 
     Args:
         model (`nn.Module`):
@@ -51,10 +53,28 @@ def frozen_modules(
     if len(open_numbers) == len(groups):
         return ()
     opened = {model.get_submodule(name) for number in open_numbers for name in groups[number].module_names}
-    return tuple(module for module in model.modules() if not _is_open(module, opened))
+    of_open = {model.get_parameter(name) for number in open_numbers for name in groups[number].parameter_names}
+    learning = {parameter for parameter in of_open if parameter.requires_grad}
+    return tuple(module for module in model.modules() if not _is_open(module, opened, learning))
 
 
-def _is_open(module: nn.Module, opened: Collection[nn.Module]) -> bool:
-    return any(parameter.requires_grad for parameter in module.parameters()) or any(
+def outside_norms(model: nn.Module, groups: Sequence[LayerGroup]) -> tuple[str, ...]:
+    """Returns the names of the backbone's parameters that are no scale or shift of a normalisation layer.
+
+    Raises:
+        UserError: where the backbone has no such scale or shift.
+    """
+    norms = set(norm_parameters(model))
+    backbone = [name for group in groups[:-1] for name in group.parameter_names]
+    if norms.isdisjoint(backbone):
+        raise UserError(
+            "--tune_norms: this network has no normalisation layers with weights below its head.",
+            hint="leave it out, or --strategy partial, which lets the last layers learn",
+        )
+    return tuple(name for name in backbone if name not in norms)
+
+
+def _is_open(module: nn.Module, opened: Collection[nn.Module], learning: Collection[nn.Parameter]) -> bool:
+    return any(parameter in learning for parameter in module.parameters()) or any(
         inner in opened for inner in module.modules()
     )

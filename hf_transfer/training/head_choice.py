@@ -116,6 +116,7 @@ def _excluded(config: FinetuneConfig, trainer: Any, asked: bool) -> list[str]:
         given["--probe"] = config.probe is not None
     else:
         given["--ema"] = config.ema is not None
+        given["--tune_norms"] = config.tune_norms is not None
         given["--label_smoothing_factor"] = bool(trainer.args.label_smoothing_factor)
         if not asked:
             given["--lr_head"] = config.lr_head is not None

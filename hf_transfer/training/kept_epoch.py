@@ -14,7 +14,7 @@ from typing import Any
 from transformers import Trainer, TrainingArguments
 
 from hf_transfer.config import FinetuneConfig
-from hf_transfer.training.strategies import judged_evaluations
+from hf_transfer.training.judging import judged_evaluations
 
 LAST_GOOD = "of a frozen network's head later epochs are better; the highest is mostly a lucky one"
 

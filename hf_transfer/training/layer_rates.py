@@ -20,7 +20,7 @@ def parameter_rates(
 ) -> dict[str, float]:
     """Returns the peak learning rate of every parameter.
 
-    The head learns at `rates.head` and the last group of the backbone at `rates.backbone`. With layer decay, each
+    The head learns at `rates.head` and the last group of the backbone at `rates.below_head`. With layer decay, each
     group below learns at `layer_decay` times the rate of the one above, as in ELECTRA (Clark et al. 2020, appendix A)
     and BEiT (Bao et al. 2022, section 3).
 
@@ -42,7 +42,7 @@ def parameter_rates(
     """
     found: dict[str, float] = {}
     for below_last, group in enumerate(reversed(groups[:-1])):
-        rate = rates.backbone * (layer_decay or 1.0) ** below_last
+        rate = rates.below_head * (layer_decay or 1.0) ** below_last
         found |= dict.fromkeys(group.parameter_names, rate)
     found |= dict.fromkeys(groups[-1].parameter_names, rates.head)
     for pattern in patterns or ():

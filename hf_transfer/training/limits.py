@@ -19,8 +19,8 @@ def refuse_unsupported(trainer: Any) -> None:
             "--ema averages whole weights, which FSDP and DeepSpeed cut into pieces.",
             hint="a multi-GPU (DDP) configuration of accelerate, or leave --ema out",
         )
-    strategy = trainer.unfreezing.unfreezing.strategy
-    if not trainer.unfreezing.unfreezing.changes():
+    unfreezing = trainer.unfreezing.unfreezing
+    if not unfreezing.changes():
         if trainer.is_deepspeed_enabled:
             settings = trainer.accelerator.state.deepspeed_plugin.deepspeed_config
             _refuse_one_rate_for_all(settings)
@@ -29,15 +29,14 @@ def refuse_unsupported(trainer: Any) -> None:
     if trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled:
         name = "DeepSpeed" if trainer.is_deepspeed_enabled else "FSDP"
         raise UserError(
-            f"--strategy {strategy} thaws layers during the run, and {name} fixes what it shards and reduces at the "
-            "start.",
-            allowed="feature-extraction, partial, full, scratch",
+            f"{unfreezing.changing()} during the run, and {name} fixes what it shards and reduces at the start.",
+            allowed="feature-extraction without --tune_norms, partial, full, scratch",
             hint="a multi-GPU (DDP) configuration of accelerate, or --strategy full --layer_decay 0.75",
         )
     if SchedulerType(trainer.args.lr_scheduler_type).value not in SHAPES:
         raise UserError(
-            f"--lr_scheduler_type {trainer.args.lr_scheduler_type}: --strategy {strategy} gives each group a schedule "
-            "of its own.",
+            f"--lr_scheduler_type {trainer.args.lr_scheduler_type}: {unfreezing.changing()}, and each group has a "
+            "schedule of its own.",
             allowed=", ".join(SHAPES),
             hint="--lr_scheduler_type cosine",
         )

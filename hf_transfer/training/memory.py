@@ -136,4 +136,5 @@ def _learning(trainer: Any) -> set[str]:
     numbers: Iterable[int] = unfreezing.first_open(len(groups))
     if unfreezing.changes():
         numbers = range(len(groups) - 1 - unfreezing.thawing_groups(len(groups) - 1), len(groups))
-    return {name for number in numbers for name in groups[number].parameter_names}
+    named = {name for number in numbers for name in groups[number].parameter_names}
+    return named - set(trainer.unfreezing.never_learns)

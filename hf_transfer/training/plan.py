@@ -24,7 +24,7 @@ from hf_transfer.training.strategies import Unfreezing
 VARIED_ON = "varied on"
 """Where pictures are varied moves them by a level here and there. A resumed run takes this from its checkpoint."""
 
-_UNFREEZING_OPTIONS = ("train_last", "unfreeze_every", "unfreeze_at", "unfreeze_on_plateau", "probe")
+_UNFREEZING_OPTIONS = ("train_last", "unfreeze_every", "unfreeze_at", "unfreeze_on_plateau", "probe", "tune_norms")
 
 
 def run_identity(
@@ -46,6 +46,7 @@ def run_identity(
         "augmentation": dataclasses.asdict(augmentation),
         VARIED_ON: pictures.varied.place,
         "learning rates": [rates.backbone, rates.head],
+        "learning rate of norms": None if rates.norms is None else rates.norms.value,
         "kept epoch": "the last good one" if keeps_last_good(config, args) else "the best",
     }
 

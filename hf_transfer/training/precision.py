@@ -5,6 +5,7 @@ bfloat16 moves features of some networks so far that these are no longer the sam
 (`benchmarks/results/feature_precision.md`). So a few pictures are looked at in both. Where they move too far,
 `partial` computes in it only what learns, which follows what it is given (`hf_transfer.training.half_learning`): +0.13
 points of validation accuracy over twelve pairs, with a standard error of 0.33 (`benchmarks/results/run_precision.md`).
+Norms that learn first do so in it, and what is frozen afterwards is computed in float32.
 
 Knows who decides and what is too far. Does not know what makes a processor faster in bfloat16
 (`hf_transfer.training.cpu_precision`).
@@ -142,7 +143,7 @@ def _settled(
     # Gradients in float16 would have to be scaled. Where layers thaw one after the other, and change their precision
     # with it, accuracy fell from 0.848 to 0.843 on kept inputs and from 0.858 to 0.854 without: `progressive` on
     # mobilenet_v1_0.5_160 and clothing10, five seeds, in `benchmarks/results/peers.md` at commits fe704b1 and bc7f237.
-    if config.strategy != "partial" or half != "bf16":
+    if (config.strategy != "partial" and config.tune_norms is None) or half != "bf16":
         return Precision(FLOAT32, moves)
     return Precision(FLOAT32, f"{moves}, so that frozen layers stay in float32", half)
 

@@ -1,8 +1,8 @@
 """The frozen part of a network computed once: when that pays, and how a training runs on what is kept.
 
 A run is a sequence of phases, each with its lowest open layer group; below it nothing changes while the phase lasts,
-nor has anything changed before it, since groups thaw from the last to the first. So what enters the open part is kept
-for every picture and view, and the steps of the phase run the open part alone.
+nor in those after it that share its cut, since groups thaw from the last to the first. So what enters the open part is
+kept for every picture and view, and the steps of the phase run the open part alone.
 
 How many views a picture has in a phase follows from the settings and the schedule, never from whether the cache could
 be had or pays: with it, without it, in one process or many, resumed or not, the trajectory is the same. Where a run
@@ -205,7 +205,8 @@ class PrefixCache(TrainerCallback):
         """Says why a phase has no limit of views and no cache, from the settings and the schedule alone."""
         num_groups = len(self.trainer.groups)
         if phase.lowest_open == 0:
-            return "every layer learns"
+            norms_alone = self.trainer.unfreezing.unfreezing.tune_norms is not None
+            return "normalisation layers learn" if norms_alone else "every layer learns"
         if phase.lowest_open >= num_groups:
             return "no layer learns"
         frozen = frozen_phases(self._phases(), num_groups)

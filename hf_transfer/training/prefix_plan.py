@@ -13,6 +13,7 @@ Knows counts and seconds. Does not know how seconds are measured (`hf_transfer.t
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import dropwhile
 
 
 @dataclass(frozen=True)
@@ -91,9 +92,12 @@ class Stretch:
 
 
 def frozen_phases(phases: Sequence[Phase], num_groups: int) -> tuple[Phase, ...]:
-    """Returns the phases, from the first on, in which something is frozen and something learns."""
+    """Returns the phases in which something is frozen and something learns, up to the first that is not such.
+
+    A phase that lets every group learn may come before them, as where normalisation layers learn first.
+    """
     found: list[Phase] = []
-    for phase in phases:
+    for phase in dropwhile(lambda phase: phase.lowest_open == 0, phases):
         if not 0 < phase.lowest_open < num_groups:
             break
         found.append(phase)

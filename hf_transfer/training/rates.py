@@ -28,6 +28,13 @@ class LearningRates:
     head: float
     backbone_reason: str
     head_reason: str
+    norms: Default | None = None
+    """Of normalisation layers, where these are all that learns below the head."""
+
+    @property
+    def below_head(self) -> float:
+        """The rate of what learns below the head."""
+        return self.backbone if self.norms is None else self.norms.value
 
 
 def plan_rates(config: FinetuneConfig, sample: SampledPictures) -> LearningRates:
@@ -50,7 +57,8 @@ def plan_rates(config: FinetuneConfig, sample: SampledPictures) -> LearningRates
     head = _head_rate(config, sample, backbone)
     if config.strategy == "feature-extraction":
         backbone = head
-    return LearningRates(backbone.value, head.value, backbone.reason, head.reason)
+    norms = None if config.tune_norms is None else _norms_rate(config, sample.checkpoint.model)
+    return LearningRates(backbone.value, head.value, backbone.reason, head.reason, norms)
 
 
 def default_backbone_rate(strategy: str, model: nn.Module) -> Default:
@@ -62,15 +70,22 @@ def default_backbone_rate(strategy: str, model: nn.Module) -> Default:
 
 def _given_rate(config: FinetuneConfig) -> float | None:
     given = config.training.get("learning_rate")
-    if config.lr_backbone is None:
+    if config.lr_backbone is None or config.tune_norms is not None:
         return given
     if given is not None:
         raise UserError("--learning_rate and --lr_backbone are two names for one rate.", hint="only --lr_backbone")
     if config.strategy == "feature-extraction":
         raise UserError(
-            "--lr_backbone: --strategy feature-extraction does not train the backbone.", hint="--lr_head for the head"
+            "--lr_backbone: --strategy feature-extraction does not train the backbone.",
+            hint="--lr_head for the head, or --tune_norms 1 for normalisation layers that learn first",
         )
     return config.lr_backbone
+
+
+def _norms_rate(config: FinetuneConfig, model: nn.Module) -> Default:
+    if config.lr_backbone is not None:
+        return Default(config.lr_backbone, YOURS)
+    return RATE_DEFAULTS["BatchNorm alone" if has_batch_norm(model) else "other norms alone"]
 
 
 def _head_rate(config: FinetuneConfig, sample: SampledPictures, backbone: Default) -> Default:

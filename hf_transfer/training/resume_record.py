@@ -20,6 +20,7 @@ OPTIONS = (
     "unfreeze_at",
     "unfreeze_on_plateau",
     "probe",
+    "tune_norms",
     "layer_decay",
     "lr_groups",
     "l2_sp",

@@ -39,6 +39,7 @@ from hf_transfer.training.checkpoints import (
 from hf_transfer.training.compiling import Compilation, attach_compile_trial
 from hf_transfer.training.forgetting import ForgettingCallback, remedies
 from hf_transfer.training.history import epoch_history
+from hf_transfer.training.judging import judged_by
 from hf_transfer.training.kept_epoch import keeps_last_good, kept_metric
 from hf_transfer.training.l2sp import L2SPCallback
 from hf_transfer.training.layer_decay import plan_layer_decay
@@ -49,7 +50,6 @@ from hf_transfer.training.preemption import PreemptionCallback
 from hf_transfer.training.rates import LearningRates
 from hf_transfer.training.read_token_search import attach_read_token
 from hf_transfer.training.solved_start import solved_facts
-from hf_transfer.training.strategies import judged_by
 from hf_transfer.training.trainer import TransferTrainer
 from hf_transfer.training.wise_ft import ChosenAlpha, choose_alpha
 

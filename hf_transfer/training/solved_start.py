@@ -27,9 +27,9 @@ from hf_transfer.errors import UserError
 from hf_transfer.models.linear_head import linear_head
 from hf_transfer.training.head_choice import NO_LINEAR_HEAD
 from hf_transfer.training.head_solver import SolvedHead, solve_head
+from hf_transfer.training.judging import judged_by
 from hf_transfer.training.prefix_build import CachedPrefix
 from hf_transfer.training.prefix_cache import PrefixCache
-from hf_transfer.training.strategies import judged_by
 
 _CHECKED_ROWS = 4
 _FACTS = "solved_head/"

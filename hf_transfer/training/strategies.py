@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from hf_transfer.errors import UserError
 from hf_transfer.training.schedule import Schedule, Segment
@@ -63,6 +63,9 @@ class Unfreezing:
             For `lp-ft`: the share of the head's peak rate in the second part, where the head is no longer fresh.
         head_solved (`bool`, *optional*, defaults to `False`):
             For `lp-ft`: whether the head is solved before the first step, so that the second part is all there is.
+        tune_norms (`str` or `float`, *optional*):
+            For `feature-extraction`: how long the scales and shifts of normalisation layers learn with the head before
+            the backbone is frozen; not at all when left out.
     """
 
     strategy: Literal["feature-extraction", "partial", "progressive", "lp-ft", "full", "scratch"] = "full"
@@ -73,13 +76,18 @@ class Unfreezing:
     probe: str | float | None = None
     head_peak_after_probe: float = 1.0
     head_solved: bool = False
+    tune_norms: str | float | None = None
 
     def __post_init__(self) -> None:
         _refuse_misplaced(self)
 
     def changes(self) -> bool:
         """Tells whether the groups that learn change during the run."""
-        return self.strategy in ("progressive", "lp-ft") and not self.head_solved
+        return self.tune_norms is not None or (self.strategy in ("progressive", "lp-ft") and not self.head_solved)
+
+    def changing(self) -> str:
+        """Returns in a few words what changes during the run, for whoever cannot let it."""
+        return f"--strategy {self.strategy} thaws layers" if self.tune_norms is None else "--tune_norms freezes layers"
 
     def describe(self) -> str:
         """Returns in a few words which groups learn later."""
@@ -102,7 +110,7 @@ class Unfreezing:
         Raises:
             UserError: if `train_last` asks for more groups than there are.
         """
-        if self.strategy in ("full", "scratch") or self.head_solved:
+        if self.strategy in ("full", "scratch") or self.head_solved or self.tune_norms is not None:
             return tuple(range(num_groups))
         thawing = self.thawing_groups(num_groups - 1)
         return tuple(range(num_groups - 1 - (thawing if self.strategy == "partial" else 0), num_groups))
@@ -144,6 +152,10 @@ class Unfreezing:
         backbone = num_groups - 1
         if self.strategy in ("full", "scratch"):
             segments: list[tuple[Segment, ...]] = [(whole,)] * num_groups
+        elif self.tune_norms is not None:
+            frozen_at = _part("tune_norms", self.tune_norms, _steps("tune_norms", self.tune_norms, run), run)
+            first, rest = run.segment(0, frozen_at), run.segment(frozen_at, run.total_steps)
+            segments = [*[(first,)] * backbone, (first, rest)]
         elif self.strategy == "feature-extraction":
             segments = [()] * backbone + [(whole,)]
         elif self.strategy == "partial":
@@ -152,7 +164,8 @@ class Unfreezing:
         elif self.head_solved:
             segments = [*[(whole,)] * backbone, (run.segment(0, run.total_steps, self.head_peak_after_probe),)]
         elif self.strategy == "lp-ft":
-            probe = self._probe_steps(run)
+            share = round(PROBE_SHARE * run.total_steps)
+            probe = _part("probe", self.probe, share if self.probe is None else _steps("probe", self.probe, run), run)
             tuned = run.segment(probe, run.total_steps)
             tuned_head = run.segment(probe, run.total_steps, self.head_peak_after_probe)
             segments = [(tuned,)] * backbone + [(run.segment(0, probe), tuned_head)]
@@ -161,15 +174,6 @@ class Unfreezing:
             thawed = [() if start is None else (run.segment(start, run.total_steps),) for start in starts]
             segments = [*thawed, (whole,)]
         return Schedule(tuple(segments), shape, run.total_steps)
-
-    def _probe_steps(self, run: RunLength) -> int:
-        steps = round(PROBE_SHARE * run.total_steps) if self.probe is None else _steps("probe", self.probe, run)
-        if not 1 <= steps < run.total_steps:
-            raise UserError(
-                f"--probe {self.probe}: that is {steps} of the run's {run.total_steps} steps.",
-                allowed="a part of the run, such as 1 (epoch) or `100 steps`",
-            )
-        return steps
 
     def _thaw_steps(self, backbone: int, run: RunLength) -> list[int | None]:
         """Returns when each group of the backbone thaws, from the stem on; `None` for never, or not by the clock."""
@@ -202,51 +206,6 @@ class Unfreezing:
         return [*[None] * (backbone - len(steps)), *reversed(steps)]
 
 
-def judged_evaluations(
-    log_history: Sequence[dict[str, Any]], metric: str | None, greater_is_better: bool | None
-) -> list[tuple[int, float]]:
-    """Returns step and score of each evaluation in a Trainer's log; the higher the score the better.
-
-    Args:
-        log_history (`Sequence[dict]`):
-            `trainer.state.log_history`.
-        metric (`str`, *optional*):
-            `TrainingArguments.metric_for_best_model`; the loss when left out.
-        greater_is_better (`bool`, *optional*):
-            `TrainingArguments.greater_is_better`; by the name of the metric when left out.
-    """
-    judge, rises = judged_by(metric, greater_is_better)
-    name = f"eval_{judge}"
-    return [
-        (int(entry["step"]), float(entry[name]) if rises else -float(entry[name]))
-        for entry in log_history
-        if name in entry
-    ]
-
-
-def judged_by(metric: str | None, greater_is_better: bool | None) -> tuple[str, bool]:
-    """Returns the name of the metric that weights are judged by, without `eval_`, and whether more of it is better.
-
-    Args:
-        metric, greater_is_better:
-            As in [`judged_evaluations`].
-    """
-    name = (metric or "loss").removeprefix("eval_")
-    return name, not name.endswith("loss") if greater_is_better is None else greater_is_better
-
-
-def plateaus(evaluations: Sequence[tuple[int, float]], patience: int) -> list[int]:
-    """Returns the steps at which `patience` evaluations in a row were no better; counting starts anew."""
-    steps, best, waited = [], -math.inf, 0
-    for step, score in evaluations:
-        waited = 0 if score > best else waited + 1
-        best = max(best, score)
-        if waited == patience:
-            steps.append(step)
-            waited = 0
-    return steps
-
-
 def _steps(option: str, time: str | float, run: RunLength, least: int = 1) -> int:
     """Returns a time in optimizer steps; a bare number counts epochs."""
     match = _DURATION.fullmatch(str(time).strip())
@@ -263,6 +222,16 @@ def _steps(option: str, time: str | float, run: RunLength, least: int = 1) -> in
     return steps
 
 
+def _part(option: str, time: str | float | None, steps: int, run: RunLength) -> int:
+    """Returns the steps that a time comes to, if they leave some of the run for what comes after them."""
+    if not 1 <= steps < run.total_steps:
+        raise UserError(
+            f"--{option} {time}: that is {steps} of the run's {run.total_steps} steps.",
+            allowed="a part of the run, such as 1 (epoch) or `100 steps`",
+        )
+    return steps
+
+
 def _refuse_misplaced(unfreezing: Unfreezing) -> None:
     """Raises where an option was given that belongs to another strategy, or two that exclude each other."""
     if unfreezing.train_last is not None and unfreezing.strategy not in ("partial", "progressive"):
@@ -275,6 +244,7 @@ def _refuse_misplaced(unfreezing: Unfreezing) -> None:
         "unfreeze_at": "progressive",
         "unfreeze_on_plateau": "progressive",
         "probe": "lp-ft",
+        "tune_norms": "feature-extraction",
     }
     given = [option for option in homes if getattr(unfreezing, option) is not None]
     for option in given:

@@ -17,10 +17,11 @@ from hf_transfer.models.head import find_head
 from hf_transfer.models.layer_groups import LayerGroup, layer_groups
 from hf_transfer.models.two_groups import backbone_and_head
 from hf_transfer.training.ddp import rebuild_gradient_reduction
-from hf_transfer.training.frozen import frozen_modules, open_groups
+from hf_transfer.training.frozen import frozen_modules, open_groups, outside_norms
 from hf_transfer.training.half_learning import HalfLearning
+from hf_transfer.training.judging import judged_evaluations, plateaus
 from hf_transfer.training.schedule import SHAPES, Schedule
-from hf_transfer.training.strategies import RunLength, Unfreezing, judged_evaluations, plateaus
+from hf_transfer.training.strategies import RunLength, Unfreezing
 
 # Strategies for which backbone and head are groups enough.
 _WHOLE_BACKBONE = ("feature-extraction", "full", "scratch", "lp-ft")
@@ -73,7 +74,8 @@ class ProgressiveUnfreezeCallback(TrainerCallback):
         self.unfreezing = unfreezing
         model: Any = trainer.model
         self.groups = tuple(default_groups(model, unfreezing) if groups is None else groups)
-        self.never_learns = never_learns
+        norms_alone = unfreezing.tune_norms is not None
+        self.never_learns = {*never_learns, *(outside_norms(model, self.groups) if norms_alone else ())}
         self.schedule: Schedule | None = None
         self._open: tuple[int, ...] | None = None
         self._frozen: tuple[nn.Module, ...] = ()
@@ -102,7 +104,9 @@ class ProgressiveUnfreezeCallback(TrainerCallback):
         """Opens these groups and freezes the others."""
         model: Any = self.trainer.model
         open_groups(model, self.groups, numbers, self.never_learns)
-        self._frozen = frozen_modules(model, self.groups, numbers)
+        # Norms that learn normalise as they did: with the statistics that the checkpoint brought.
+        whole = numbers if self.unfreezing.tune_norms is None else numbers[-1:]
+        self._frozen = frozen_modules(model, self.groups, whole)
         self._open = numbers
         self._halve()
 
@@ -250,4 +254,5 @@ class ProgressiveUnfreezeCallback(TrainerCallback):
 
     def _size(self, group: LayerGroup) -> int:
         model: Any = self.trainer.model
-        return sum(model.get_parameter(name).numel() for name in group.parameter_names)
+        learning = (name for name in group.parameter_names if name not in self.never_learns)
+        return sum(model.get_parameter(name).numel() for name in learning)

@@ -34,6 +34,7 @@ STRATEGIES = {
     "plateau": Unfreezing(strategy="progressive", unfreeze_on_plateau=1),
     "lp-ft": Unfreezing(strategy="lp-ft", probe="4 steps"),
     "averaged": Unfreezing(strategy="full"),
+    "norms": Unfreezing(strategy="feature-extraction", tune_norms="7 steps"),
 }
 TIMING = ("runtime", "per_second")
 

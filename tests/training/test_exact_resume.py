@@ -53,9 +53,17 @@ def whole(tmp_path_factory):
     ("strategy", "kill"),
     [
         ("progressive", 7),
+        ("norms", 5),
         *(
             pytest.param(*case, marks=pytest.mark.slow)
-            for case in [("progressive", 1), ("full", 12), ("lp-ft", 5), ("plateau", 16), ("averaged", 8)]
+            for case in [
+                ("progressive", 1),
+                ("full", 12),
+                ("lp-ft", 5),
+                ("plateau", 16),
+                ("averaged", 8),
+                ("norms", 9),
+            ]
         ),
     ],
 )

@@ -24,8 +24,8 @@ from tests.ports import unused_port
 from tests.training.tiny_sample import tiny_sample
 
 
-def config(strategy: str, training: dict) -> FinetuneConfig:
-    return FinetuneConfig(model="m", dataset="d", strategy=strategy, training=training)
+def config(strategy: str, training: dict, tune_norms: str | None = None) -> FinetuneConfig:
+    return FinetuneConfig(model="m", dataset="d", strategy=strategy, training=training, tune_norms=tune_norms)
 
 
 def chosen(strategy: str, tmp_path, pictures: SampledPictures | None = None, **training):
@@ -73,6 +73,13 @@ def test_frozen_features_must_stay(strategy, share, name, said, bfloat16_pays, m
     follows = share == 2 * MOST_MOVED and strategy == "partial"
     assert found.where_it_learns == ("bf16" if follows else None)
     assert Precision.of_record(found.recorded) == dataclasses.replace(found, reason="as the run began")
+
+
+def test_norms_that_learn_first_do_so_in_half_precision(bfloat16_pays, monkeypatch, tmp_path):
+    moved(monkeypatch, 2 * MOST_MOVED)
+    asked = config("feature-extraction", {"output_dir": str(tmp_path), "use_cpu": True}, tune_norms="1")
+    found = choose_precision(asked, build_training_arguments(asked, 1e-3), tiny_sample())
+    assert (found.name, found.where_it_learns) == ("no", "bf16")
 
 
 def test_gradients_in_float16_would_have_to_be_scaled(monkeypatch, tmp_path):

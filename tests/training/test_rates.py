@@ -79,6 +79,17 @@ def test_the_user_wins():
     assert (alone.backbone, alone.head) == (0.02, 0.02)
 
 
+@pytest.mark.parametrize(("model_type", "kind"), [("resnet", "BatchNorm alone"), ("vit", "other norms alone")])
+def test_norms_that_learn_first_have_a_rate_of_their_own(model_type, kind):
+    sample = tiny_sample(model_type)
+    without = plan_rates(config("feature-extraction"), sample)
+    rates = plan_rates(config("feature-extraction", tune_norms="1"), sample)
+    assert (rates.backbone, rates.head) == (without.backbone, without.head)
+    assert (without.below_head, rates.below_head) == (without.backbone, RATE_DEFAULTS[kind].value)
+    given = plan_rates(config("feature-extraction", {"learning_rate": 0.02}, tune_norms="1", lr_backbone=0.5), sample)
+    assert (given.head, given.below_head) == (0.02, 0.5)
+
+
 def test_from_scratch_one_rate_serves_all():
     rates = plan_rates(config("scratch"), tiny_sample("vit"))
     assert rates.backbone == rates.head == RATE_DEFAULTS["scratch"].value

@@ -3,7 +3,7 @@
 import pytest
 
 from hf_transfer.errors import UserError
-from hf_transfer.training.strategies import RunLength, Unfreezing, judged_evaluations, plateaus
+from hf_transfer.training.strategies import RunLength, Unfreezing
 
 RUN = RunLength(total_steps=120, steps_per_epoch=40, warmup_steps=lambda length: length // 10)
 GROUPS = 5
@@ -32,6 +32,7 @@ def starts(unfreezing: Unfreezing) -> list[int | None]:
         (Unfreezing(strategy="progressive", unfreeze_on_plateau=2), [None, None, None, None, 0]),
         (Unfreezing(strategy="lp-ft"), [40, 40, 40, 40, 0]),
         (Unfreezing(strategy="lp-ft", probe="10steps"), [10, 10, 10, 10, 0]),
+        (Unfreezing(strategy="feature-extraction", tune_norms=1), [0, 0, 0, 0, 0]),
     ],
 )
 def test_when_each_group_begins_to_learn(unfreezing: Unfreezing, expected: list):
@@ -70,27 +71,11 @@ def test_after_the_probe_the_head_goes_on_at_its_new_peak():
         ({"strategy": "progressive", "unfreeze_at": ["3"]}, "120 of 120"),
         ({"strategy": "progressive", "unfreeze_at": ["1"] * 5}, "5 times for 4 groups"),
         ({"strategy": "lp-ft", "probe": "3"}, "120 of the run's 120 steps"),
+        ({"strategy": "partial", "tune_norms": "1"}, "--tune_norms belongs to --strategy feature-extraction"),
+        ({"strategy": "feature-extraction", "tune_norms": "3"}, "120 of the run's 120 steps"),
+        ({"strategy": "feature-extraction", "tune_norms": "0"}, "less than one step"),
     ],
 )
 def test_wishes_that_cannot_be(options: dict, message: str):
     with pytest.raises(UserError, match=message):
         Unfreezing(**options).schedule(GROUPS, RUN, "cosine")
-
-
-def test_plateaus_are_counted_anew_after_each():
-    scores = [0.5, 0.4, 0.5, 0.6, 0.6, 0.1, 0.1, 0.2, 0.7]
-    evaluations = [(10 * (number + 1), score) for number, score in enumerate(scores)]
-    assert plateaus(evaluations, 2) == [30, 60, 80]
-    assert plateaus(evaluations, 1) == [20, 30, 50, 60, 70, 80]
-    assert plateaus([], 1) == []
-
-
-def test_evaluations_are_judged_by_the_metric_of_the_best_model():
-    log = [
-        {"loss": 1.0, "step": 5},
-        {"eval_loss": 0.5, "eval_accuracy": 0.9, "step": 5},
-        {"eval_loss": 0.7, "step": 9},
-    ]
-    assert judged_evaluations(log, None, None) == [(5, -0.5), (9, -0.7)]
-    assert judged_evaluations(log, "accuracy", None) == [(5, 0.9)]
-    assert judged_evaluations(log, "eval_loss", False) == [(5, -0.5), (9, -0.7)]

@@ -32,6 +32,14 @@ def test_two_processes_thaw_as_one(tmp_path: Path):
     assert_same(one, load_file(out))
 
 
+def test_two_processes_freeze_as_one(tmp_path: Path):
+    out = tmp_path / "two.safetensors"
+    result = run_on_cpus(launched("tests.training.thawing_run", str(out), "2", "vit"), TEST_STRATEGY="norms")
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "step 6: froze backbone" in result.stdout
+    assert_same(thawed_weights("vit", tmp_path / "vit", 4, "norms"), load_file(out))
+
+
 def test_accumulation_thaws_as_one_batch(tmp_path: Path):
     whole = thawed_weights("vit", tmp_path / "4x1", 4)
     assert_same(whole, thawed_weights("vit", tmp_path / "2x2", 2, gradient_accumulation_steps=2))

@@ -1,7 +1,8 @@
 """A progressive training in several processes that checks, after every step, that all hold the same parameters.
 
 `accelerate launch -m tests.training.thawing_run OUT.safetensors PER_DEVICE_BATCH FAMILY...` writes the trained weights
-of every family, and fails if two processes ever differ.
+of every family, and fails if two processes ever differ. With `TEST_STRATEGY=norms` in the environment normalisation
+layers learn first, and are frozen then.
 """
 
 import hashlib
@@ -20,7 +21,10 @@ from hf_transfer.training.process_group import end_processes
 from hf_transfer.training.strategies import Unfreezing
 from tests.training.tiny_run import tiny_model, tiny_trainer
 
-STRATEGY = Unfreezing(strategy="progressive", unfreeze_every="2 steps")
+STRATEGIES = {
+    "progressive": Unfreezing(strategy="progressive", unfreeze_every="2 steps"),
+    "norms": Unfreezing(strategy="feature-extraction", tune_norms="6 steps"),
+}
 
 
 def digest(model: nn.Module) -> str:
@@ -46,8 +50,10 @@ class SameEverywhere(TrainerCallback):
         self.compared += 1
 
 
-def thawed_weights(family: str, output_dir: Path, batch: int, **settings) -> dict[str, torch.Tensor]:
-    """Trains a tiny model of a family progressively and returns its weights."""
+def thawed_weights(
+    family: str, output_dir: Path, batch: int, strategy: str = "progressive", **settings
+) -> dict[str, torch.Tensor]:
+    """Trains a tiny model of a family while what learns changes, and returns its weights."""
     model = tiny_model(family)
     for parameter in model.parameters():
         if parameter.ndim > 1:
@@ -59,7 +65,7 @@ def thawed_weights(family: str, output_dir: Path, batch: int, **settings) -> dic
         output_dir,
         family,
         split_size=16,
-        strategy=STRATEGY,
+        strategy=STRATEGIES[strategy],
         per_device_train_batch_size=batch,
         learning_rate=0.02,
         num_train_epochs=4,
@@ -82,7 +88,8 @@ def main(out: str, batch: str, *families: str) -> None:
         unfreezing.rebuild_gradient_reduction = _do_not_rebuild
     weights: dict[str, torch.Tensor] = {}
     for family in families:
-        weights |= thawed_weights(family, Path(out).parent / "run", int(batch))
+        strategy = os.environ.get("TEST_STRATEGY", "progressive")
+        weights |= thawed_weights(family, Path(out).parent / "run", int(batch), strategy)
     if os.environ.get("RANK", "0") == "0":
         save_file(weights, out)
 

@@ -1,0 +1,165 @@
+"""Normalisation layers learn first: they alone below the head, for as long as was said, on statistics that stay."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from hf_transfer.data.mixing import collate_images
+from hf_transfer.errors import UserError
+from hf_transfer.models.head import find_head
+from hf_transfer.models.norms import norm_parameters
+from hf_transfer.models.two_groups import backbone_and_head
+from hf_transfer.training.frozen import outside_norms
+from hf_transfer.training.half_learning import HalfLearning
+from hf_transfer.training.memory import estimate_memory
+from hf_transfer.training.strategies import RunLength, Unfreezing
+from hf_transfer.training.unfreezing import ProgressiveUnfreezeCallback
+from tests.training.cached_run import cached_trainer, weights_of
+from tests.training.test_prefix_cache import slow_but
+from tests.training.test_thawing_processes import assert_same
+from tests.training.tiny_run import tiny_model, tiny_trainer
+
+NORMS_FIRST = Unfreezing(strategy="feature-extraction", tune_norms="7 steps")
+FROZEN_AT = 7  # of 5 steps an epoch
+FAMILIES = ("vit", "resnet", "mobilenet_v2", "convnextv2", "swin", "efficientnet")
+
+
+class Watched(TrainerCallback):
+    """Keeps the weights after every step."""
+
+    def __init__(self):
+        self.weights: list[dict[str, torch.Tensor]] = []
+
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        self.weights.append(weights_of(model))
+
+
+def lively(family: str):
+    """Returns a tiny model with kernels large enough for a signal to reach its end."""
+    model = tiny_model(family)
+    torch.manual_seed(1)
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            nn.init.kaiming_normal_(parameter)
+    return model
+
+
+def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> set[str]:
+    return {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_norms_learn_to_that_step_and_nothing_else_below_the_head_ever(family: str, tmp_path: Path, capsys):
+    model = lively(family)
+    before, watched = weights_of(model), Watched()
+    trainer = tiny_trainer(
+        model, tmp_path, family, strategy=NORMS_FIRST, callbacks=[watched], optim="adamw_torch", learning_rate=0.01
+    )
+    trainer.train()
+    head, norms = set(find_head(model)), set(norm_parameters(model))
+    for name in norms:
+        model.get_parameter(name).requires_grad_(True)
+    model(pixel_values=torch.randn(2, 3, 32, 32)).logits.square().sum().backward()
+    used = {name for name in norms if model.get_parameter(name).grad.abs().sum() > 0}
+    first, last = watched.weights[FROZEN_AT - 1], watched.weights[-1]
+    assert changed(before, first) <= head | norms
+    assert changed(before, first) >= head | used
+    assert changed(first, watched.weights[FROZEN_AT]) == head
+    assert changed(first, last) == head
+    assert f"step {FROZEN_AT}: froze backbone" in capsys.readouterr().out
+
+
+def test_statistics_and_dropout_stay_as_in_evaluation_while_norms_learn(tmp_path: Path):
+    model = tiny_model("resnet")
+    trainer = tiny_trainer(model, tmp_path, "resnet", strategy=NORMS_FIRST)
+    seen: set[bool] = set()
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.register_forward_pre_hook(lambda module, _: seen.add(module.training))
+    trainer.train()
+    assert norms
+    assert seen == {False}
+    assert all(norm.num_batches_tracked == 0 for norm in norms)
+
+
+@pytest.mark.parametrize("family", slow_but(FAMILIES, ("vit", "resnet", "efficientnet")))
+def test_kept_features_are_those_of_the_tuned_norms(family: str, tmp_path: Path):
+    found = {}
+    for mode in ("off", "auto"):
+        model = lively(family)
+        trainer = cached_trainer(
+            model,
+            tmp_path / mode,
+            family,
+            tmp_path / "cache",
+            mode=mode,
+            strategy=NORMS_FIRST,
+            num_train_epochs=6,
+            eval_strategy="epoch",
+            learning_rate=0.02,
+        )
+        trainer.train()
+        found[mode] = weights_of(model)
+        assert [(fact["from_step"], fact["cached"]) for fact in trainer.prefix.facts] == [
+            (0, False),
+            (FROZEN_AT, mode == "auto"),
+        ]
+        assert trainer.prefix.facts[0]["reason"] == "normalisation layers learn"
+    assert_same(found["off"], found["auto"])
+
+
+def test_rates_of_norms_and_head_each_rise_and_fall():
+    run = RunLength(total_steps=40, steps_per_epoch=5, warmup_steps=lambda length: length // 5)
+    made = NORMS_FIRST.schedule(2, run, "cosine")
+    assert [made.open_groups(step) for step in (0, 6, 7, 39)] == [(0, 1), (0, 1), (1,), (1,)]
+    assert [segment.start for segment in made.segments[1]] == [0, FROZEN_AT]
+    assert made.factor(1, 2) == made.factor(0, 2) > 0
+    assert made.factor(0, FROZEN_AT) == 0
+    assert max(made.factor(1, step) for step in range(FROZEN_AT, 40)) == 1.0
+
+
+def test_what_learns_first_learns_in_half_precision_and_what_is_frozen_then_is_not(tmp_path: Path):
+    model = lively("vit")
+    trainer = tiny_trainer(model, tmp_path, strategy=NORMS_FIRST)
+    seen: list[tuple[int, torch.dtype]] = []
+    block = model.vit.layers[0] if hasattr(model.vit, "layers") else model.vit.encoder.layer[0]
+    dense = next(module for module in block.modules() if isinstance(module, nn.Linear))
+    dense.register_forward_hook(lambda module, _, output: seen.append((trainer.state.global_step, output.dtype)))
+    trainer.learn_in(HalfLearning(torch.bfloat16, "cpu"))
+    trainer.train()
+    kinds = {dtype: {step for step, found in seen if found == dtype} for dtype in (torch.bfloat16, torch.float32)}
+    assert kinds[torch.bfloat16] == set(range(FROZEN_AT))
+    assert kinds[torch.float32] == set(range(FROZEN_AT, 10))
+
+
+def test_memory_is_that_of_few_weights(tmp_path: Path):
+    model = tiny_model("vit")
+    estimate = estimate_memory(tiny_trainer(model, tmp_path, strategy=NORMS_FIRST), (3, 32, 32))
+    learning = {*norm_parameters(model), *find_head(model)}
+    assert estimate is not None
+    assert estimate.gradients == sum(4 * model.get_parameter(name).numel() for name in learning)
+
+
+def test_a_trainer_of_ones_own_can_do_it(tmp_path: Path):
+    model = lively("vit")
+    ours = tiny_trainer(model, tmp_path)
+    args = TrainingArguments(
+        output_dir=str(tmp_path), use_cpu=True, report_to="none", num_train_epochs=4, remove_unused_columns=False
+    )
+    trainer = Trainer(model, args, collate_images, ours.train_dataset)
+    trainer.add_callback(ProgressiveUnfreezeCallback(trainer, NORMS_FIRST))
+    before = weights_of(model)
+    trainer.train()
+    assert changed(before, weights_of(model)) <= {*norm_parameters(model), *find_head(model)}
+
+
+def test_a_network_without_norms_is_refused():
+    model = tiny_model("vit")
+    for module in model.modules():
+        if isinstance(module, nn.LayerNorm):
+            module.weight = module.bias = None
+    with pytest.raises(UserError, match="no normalisation layers with weights"):
+        outside_norms(model, backbone_and_head(model, find_head(model)))

@@ -1,0 +1,90 @@
+"""What it brings to let normalisation layers learn before a network is frozen: how long, and at which rate.
+
+Usage:
+    HF_TRANSFER_ASSETS=path/to/assets python benchmarks/norms_first.py [--only TEXT] [--table_only]
+
+Whole runs of `feature-extraction` of twenty epochs, without `--tune_norms` and with it. Validation accuracy is what
+defaults may be chosen by; test accuracy is shown beside it. Finished runs are kept in
+`benchmarks/results/norms_first.jsonl` and not repeated; the table is `norms_first.md`.
+"""
+
+import os
+from pathlib import Path
+
+from pipeline_runs import ROOT, lab_note, make_planned, run_pipeline, spread, with_error
+
+RECORDS = ROOT / "benchmarks" / "results" / "norms_first.jsonl"
+TABLE = RECORDS.with_suffix(".md")
+NEVER = "never"
+RATES = {"mobilenet_v1_0.5_160": ("0.003", "0.01", "0.03"), "vit_tiny_patch16_224": ("0.001", "0.003", "0.01")}
+"""Below, at and above the default."""
+DATASETS = (
+    ("mobilenet_v1_0.5_160", "clothing10"),
+    ("vit_tiny_patch16_224", "clothing10"),
+    ("mobilenet_v1_0.5_160", "rbc12"),
+)
+SEEDS = (42, 43, 44)
+
+
+def planned_runs() -> list[tuple[str, str, str, str, int]]:
+    """Lists checkpoint, data set, epochs in which norms learn, their rate and the seed of each run."""
+    return [(*where, *how, seed) for seed in SEEDS for where in DATASETS for how in settings_of(where[0])]
+
+
+def settings_of(checkpoint: str) -> list[tuple[str, str]]:
+    """Lists epochs and rates that are tried on a checkpoint."""
+    rates = RATES[checkpoint]
+    return [(NEVER, NEVER), *(("1", rate) for rate in rates), ("0.5", rates[1]), ("2", rates[1])]
+
+
+def run(checkpoint: str, dataset: str, length: str, rate: str, seed: int) -> dict:
+    """Makes one run."""
+    first = [] if length == NEVER else ["--tune_norms", length, "--lr_backbone", rate]
+    words = ["--strategy", "feature-extraction", *first, "--num_train_epochs", "20"]
+    words += ["--early_stopping_patience", "0", "--seed", str(seed), "--check_usage", "false"]
+    return run_pipeline(Path(os.environ["HF_TRANSFER_ASSETS"]), checkpoint, dataset, words)
+
+
+def write_table(records: list[dict]) -> None:
+    """Writes the table of all finished runs."""
+    lines = ["# Normalisation layers that learn before a network is frozen", ""]
+    lines += ["Command: `HF_TRANSFER_ASSETS=path/to/assets python benchmarks/norms_first.py`. `feature-extraction` of"]
+    lines += ["twenty epochs, in the first of which scales and shifts of the normalisation layers learn as well;"]
+    lines += ["differences in points, of runs with the same seed, and their standard error; seconds from the start to"]
+    lines += ["the last file, on caches that an earlier run with the same network below its head may have left.", ""]
+    lines += ["| checkpoint | data | epochs | rate | validation accuracy | difference | test accuracy | difference |"]
+    lines[-1] += " seconds | seeds |"
+    lines += ["|---|---|---|---|---|---|---|---|---|---|"]
+    for checkpoint, dataset in DATASETS:
+        for length, rate in settings_of(checkpoint):
+            cells = _cells(records, (checkpoint, dataset), (length, rate))
+            lines += [f"| {checkpoint} | {dataset} | {length} | {rate} | {' | '.join(cells)} |"] if cells else []
+    lines += ["", f"{len(records)} of {len(planned_runs())} planned runs are in the table. {lab_note(records)}"]
+    TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _cells(records: list[dict], where: tuple[str, str], how: tuple[str, str]) -> list[str]:
+    found, plain = _by_seed(records, where, how), _by_seed(records, where, (NEVER, NEVER))
+    if not found:
+        return []
+    cells = []
+    for split in ("validation", "test"):
+        both = [seed for seed in found if seed in plain]
+        gains = [100 * (found[seed][split]["accuracy"] - plain[seed][split]["accuracy"]) for seed in both]
+        cells += [spread([record[split]["accuracy"] for record in found.values()])]
+        cells += [with_error(gains) if gains and how[0] != NEVER else ""]
+    seconds = sorted(record["seconds"] for record in found.values())[len(found) // 2]
+    return [*cells, f"{seconds:.0f}", str(len(found))]
+
+
+def _by_seed(records: list[dict], where: tuple[str, str], how: tuple[str, str]) -> dict[int, dict]:
+    return {
+        record["seed"]: record
+        for record in records
+        if (record["checkpoint"], record["dataset"], record["epochs_of_norms"], record["rate"]) == (*where, *how)
+    }
+
+
+if __name__ == "__main__":
+    names = ("checkpoint", "dataset", "epochs_of_norms", "rate", "seed")
+    make_planned(__doc__, RECORDS, names, planned_runs(), run, write_table)

@@ -68,7 +68,7 @@ def last_quarter(checkpoint: str) -> tuple[str, ...]:
 
 
 OURS_COLD, OURS_WARM, INFERENCE = "ours, cold", "ours, warm", "bare inference"
-OURS_PARTIAL = "ours, partial"
+OURS_PARTIAL, OURS_NORMS = "ours, partial", "ours, norms first"
 """Beside `feature-extraction`, since a frozen body of fastai's lets its normalisation layers learn."""
 OURS, BARE_LOOP = "ours", "bare loop"
 TRAINER_DEFAULTS, TRAINER_SENSIBLE = "Trainer, its defaults", "Trainer, sensible"
@@ -97,6 +97,7 @@ CONTENDERS: dict[str, tuple[Contender, ...]] = {
         Contender(INFERENCE, "peer_bare.py", "inference"),
         _ours(OURS_COLD, "feature-extraction"),
         _ours(OURS_WARM, "feature-extraction"),
+        _ours(OURS_NORMS, "feature-extraction", "--tune_norms", "1"),
         _ours(OURS_PARTIAL, "partial"),
         _ours(UNCACHED, "feature-extraction", "--cache", "off", slow=True),
         *(peer for peer in _peers("frozen", slow=True) if peer.package != "timm"),

@@ -125,8 +125,11 @@ def _extraction(records: Sequence[dict], row: str) -> list[Goal]:
     slowdown = paired(records, row, plan.OURS_COLD, plan.INFERENCE)
     found = [_at_most(row, "seconds of ours, cold / bare inference, at most 1.5", slowdown, 1.5)]
     pairs = [(peer, plan.OURS_COLD) for peer in EXTRACTION_PEERS]
-    if of(records, row, plan.OURS_PARTIAL):
-        pairs += [(peer, plan.OURS_PARTIAL) for peer in WHOSE_NORMS_LEARN]
+    if of(records, row, plan.OURS_NORMS):
+        slowdown = paired(records, row, plan.OURS_NORMS, plan.INFERENCE)
+        found.append(_at_most(row, f"seconds of {plan.OURS_NORMS} / bare inference, at most 1.5", slowdown, 1.5))
+    held = [ours for ours in (plan.OURS_NORMS, plan.OURS_PARTIAL) if of(records, row, ours)]
+    pairs += [(peer, ours) for ours in held for peer in WHOSE_NORMS_LEARN]
     for peer, ours in pairs:
         faster = paired(records, row, peer, ours)
         found.append(_at_least(row, f"seconds of {peer} / {ours}, at least 8", faster, 8))

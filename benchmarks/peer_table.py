@@ -32,14 +32,15 @@ system's memory for all. "scaled": some or all of the rounds ran {short} epochs,
 others; accuracy is of whole runs alone, with their number. Weights are those of the last epoch but for ours, which
 keeps the best on validation data as it does by default. Settings of each peer are described in its script,
 `benchmarks/peer_*.py`; fastai and timm leave out a last batch that is not full, and fastai's frozen bodies let their
-normalisation layers learn, unless they are called wholly frozen; "ours, partial" is beside them for that, and lets the
-last quarter of the blocks learn. Ratios are of the rounds that both ran. Where a row names several codes, some
+normalisation layers learn, unless they are called wholly frozen. Two of ours are beside them for that: "ours, norms
+first" lets normalisation layers learn in the first epoch and is frozen then (`--tune_norms 1`), "ours, partial" lets
+the last quarter of the blocks learn. Ratios are of the rounds that both ran. Where a row names several codes, some
 contenders ran again with a later one, not in turns with all the others. Runs "for accuracy alone" were made on
 another machine or at another time, and their times are left out.
 """
 
 GOALS = """A body whose normalisation layers learn is not frozen, whatever it is called. Ours with a frozen one is held
-against it all the same, and so is "ours, partial".
+against it all the same, and so are those of ours that let something learn below the head.
 """
 
 

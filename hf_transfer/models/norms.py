@@ -1,5 +1,7 @@
 """The scales and shifts of a network's normalisation layers: few weights, through which all of its features can adapt.
 
+Networks whose other weights are random reach far with these alone (Frankle, Schwab and Morcos 2021, arXiv:2003.00152).
+
 Knows which modules normalise. Does not know when their weights learn, or at which rate.
 """
 

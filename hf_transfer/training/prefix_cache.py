@@ -73,6 +73,12 @@ class PrefixCache(TrainerCallback):
         if phase != self._phase:
             self._enter(phase)
 
+    def on_step_end(self, args, state, control, **kwargs):
+        """Computes what has just been frozen: an evaluation after this step looks at the same pictures."""
+        phase = self._phase_at(state.global_step)
+        if self._phase is not None and phase.lowest_open > self._phase.lowest_open:
+            self._enter(phase)
+
     def on_train_end(self, args, state, control, **kwargs):
         """Lets go of everything: the weights below the cut may be replaced from here on."""
         self._let_go(self._cached)

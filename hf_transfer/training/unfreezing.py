@@ -183,13 +183,14 @@ class ProgressiveUnfreezeCallback(TrainerCallback):
             self._refresh_rates(state.global_step)
 
     def on_step_begin(self, args, state, control, **kwargs):
-        before = self._open or ()
-        if not self.apply(state.global_step):
-            return
-        rebuild_gradient_reduction(self.trainer.model_wrapped, self.trainer.accelerator)
-        self._refresh_rates(state.global_step)
-        if state.is_world_process_zero:
-            print(self._announcement(state.global_step, before), flush=True)
+        self._follow(state)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        assert self.schedule is not None
+        learning = self.schedule.open_groups(state.global_step)
+        # What will not learn again is frozen at once, and an evaluation after this step sees it so.
+        if learning and set(learning) < set(self._open or ()):
+            self._follow(state)
 
     def on_evaluate(self, args, state, control, metrics=None, **kwargs):
         self._thaw_at_plateaus(args, state)
@@ -200,6 +201,16 @@ class ProgressiveUnfreezeCallback(TrainerCallback):
             self._hook = None
 
     # Inside
+
+    def _follow(self, state) -> None:
+        """Opens and freezes what the schedule says for the coming step, and announces it."""
+        before = self._open or ()
+        if not self.apply(state.global_step):
+            return
+        rebuild_gradient_reduction(self.trainer.model_wrapped, self.trainer.accelerator)
+        self._refresh_rates(state.global_step)
+        if state.is_world_process_zero:
+            print(self._announcement(state.global_step, before), flush=True)
 
     def _plan_for_a_plain_trainer(self, args, state, train_dataloader) -> None:
         if args.torch_compile:

@@ -72,6 +72,27 @@ def test_norms_learn_to_that_step_and_nothing_else_below_the_head_ever(family: s
     assert f"step {FROZEN_AT}: froze backbone" in capsys.readouterr().out
 
 
+def test_an_evaluation_right_after_the_freezing_runs_on_what_is_kept(tmp_path: Path):
+    model, built = lively("vit"), []
+    trainer = cached_trainer(
+        model,
+        tmp_path,
+        "vit",
+        tmp_path / "cache",
+        strategy=Unfreezing(strategy="feature-extraction", tune_norms=1),
+        num_train_epochs=5,
+        eval_strategy="epoch",
+    )
+
+    class Noting(TrainerCallback):
+        def on_evaluate(self, args, state, control, **kwargs):
+            built.append((state.global_step, trainer.prefix.in_use))
+
+    trainer.add_callback(Noting())
+    trainer.train()
+    assert built[:2] == [(5, True), (10, True)]
+
+
 def test_statistics_and_dropout_stay_as_in_evaluation_while_norms_learn(tmp_path: Path):
     model = tiny_model("resnet")
     trainer = tiny_trainer(model, tmp_path, "resnet", strategy=NORMS_FIRST)

@@ -141,7 +141,7 @@ class FinetuneConfig:
     )
     train_last: int | None = field(
         default=None,
-        metadata={"help": "For `partial` (by default a quarter) and `progressive` (all): groups that learn too."},
+        metadata={"help": "Groups that learn, besides the head: by default a quarter for `partial`, else all."},
     )
     unfreeze_every: str | None = field(
         default=None,

@@ -16,7 +16,6 @@ from hf_transfer.data.decode_once import TrainingInput
 from hf_transfer.data.image_data import SPLIT_NAMES, ImageData
 from hf_transfer.data.transforms import AugmentationSettings, varies
 from hf_transfer.models.checkpoint import Checkpoint
-from hf_transfer.models.norms import norm_parameters
 from hf_transfer.report import Decision
 from hf_transfer.training.arguments import OUR_DEFAULTS, STRATEGY_DEFAULTS
 from hf_transfer.training.compiling import compiled_by_accelerate
@@ -61,7 +60,7 @@ def decide(
     return (
         Decision("model", checkpoint.architecture, _origin(checkpoint)),
         Decision("strategy", config.strategy, _STRATEGY_REASONS[config.strategy]),
-        *_norms_first(config, checkpoint),
+        *_norms_first(config, trainer),
         *_layer_groups(config, trainer),
         *_head_solver(trainer),
         Decision("trainable", *_trainable(checkpoint.model)),
@@ -166,12 +165,12 @@ def _layer_groups(config: FinetuneConfig, trainer: TransferTrainer) -> tuple[Dec
     )
 
 
-def _norms_first(config: FinetuneConfig, checkpoint: Checkpoint) -> tuple[Decision, ...]:
+def _norms_first(config: FinetuneConfig, trainer: TransferTrainer) -> tuple[Decision, ...]:
     """Shows what learns before the backbone is frozen."""
     if config.tune_norms is None:
         return ()
-    counted = len(norm_parameters(checkpoint.model))
-    shown = f"for {config.tune_norms}, scales and shifts of norms ({counted} tensors)"
+    lowest = trainer.unfreezing.unfreezing.first_open(len(trainer.groups))[0]
+    shown = f"for {config.tune_norms}, scales and shifts of norms from {trainer.groups[lowest].name} on"
     return (Decision("learning first", shown, "with the head, which learns alone on the frozen features afterwards"),)
 
 

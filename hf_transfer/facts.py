@@ -90,25 +90,19 @@ def _group_facts(trainer: TransferTrainer, checkpoint: Checkpoint, steps: int) -
     if schedule is None:
         return None
     sizes = {name: parameter.numel() for name, parameter in checkpoint.model.named_parameters()}
-    found = [
-        {
-            "name": group.name,
-            "num_parameters": sum(sizes[name] for name in group.parameter_names),
-            "learned": any(segment.start < steps for segment in segments),
-        }
-        for group, segments in zip(trainer.groups, schedule.segments, strict=True)
-    ]
-    if trainer.unfreezing.unfreezing.tune_norms is None:
-        return found
-    # Of each group of the backbone, norms alone have learned.
-    backbone = {name for group in trainer.groups[:-1] for name in group.parameter_names}
-    learned = sum(sizes[name] for name in backbone - trainer.unfreezing.never_learns)
-    rest = sum(sizes[name] for name in backbone) - learned
-    return [
-        {"name": "all but the norms of the backbone", "num_parameters": rest, "learned": False},
-        {"name": "norms of the backbone", "num_parameters": learned, "learned": True},
-        found[-1],
-    ]
+    norms_alone = trainer.unfreezing.unfreezing.tune_norms is not None
+    found: list[dict[str, Any]] = []
+    for group, segments in zip(trainer.groups, schedule.segments, strict=True):
+        learned, name = any(segment.start < steps for segment in segments), group.name
+        size = sum(sizes[parameter] for parameter in group.parameter_names)
+        if norms_alone and learned and group is not trainer.groups[-1]:
+            frozen = trainer.unfreezing.never_learns.intersection(group.parameter_names)
+            rest = sum(sizes[parameter] for parameter in frozen)
+            if rest < size:
+                found.append({"name": f"{name} but for its norms", "num_parameters": rest, "learned": False})
+            name, size, learned = (f"norms of {name}", size - rest, True) if rest < size else (name, size, False)
+        found.append({"name": name, "num_parameters": size, "learned": learned})
+    return found
 
 
 def _settings(image_processor: BaseImageProcessor) -> dict[str, Any]:

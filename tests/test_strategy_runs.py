@@ -102,27 +102,31 @@ def test_norms_learn_first_and_every_file_says_so(tmp_path: Path, capsys):
     options = ("--strategy", "feature-extraction", "--tune_norms", "1", "--lr_backbone", "0.02")
     folder = run(tmp_path, *options, "--num_train_epochs", "5")
     printed = capsys.readouterr().out
-    assert "for 1, scales and shifts of norms (" in printed
+    assert "for 1, scales and shifts of norms from stem on" in printed
     assert "no cache: normalisation layers learn" in printed
-    assert "froze backbone (" in printed
+    assert "froze stem to layers.1 (" in printed
     changed = {name for name in changed_tensors(tmp_path) if not name.startswith("classifier")}
     assert changed
     assert all("norm" in name for name in changed)
     report = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     groups = report["training"]["layer_groups"]
     assert [(group["name"], group["learned"]) for group in groups] == [
-        ("all but the norms of the backbone", False),
-        ("norms of the backbone", True),
+        ("stem", False),
+        ("layers.0 but for its norms", False),
+        ("norms of layers.0", True),
+        ("layers.1 but for its norms", False),
+        ("norms of layers.1", True),
         ("head", True),
     ]
     weights = load_file(folder / "model" / "model.safetensors")
     assert sum(group["num_parameters"] for group in groups) == sum(tensor.numel() for tensor in weights.values())
-    assert groups[1]["num_parameters"] == sum(weights[name].numel() for name in weights if "norm" in name)
+    norms = sum(group["num_parameters"] for group in groups if group["name"].startswith("norms of"))
+    assert norms == sum(weights[name].numel() for name in weights if "norm" in name)
     decided = {entry["name"]: entry["value"] for entry in report["decisions"]}
     assert decided["learning rate, norms"] == "0.02"
     card = (folder / "README.md").read_text(encoding="utf-8")
-    assert "norms of the backbone, head (" in card
-    assert "frozen throughout: all but the norms of the backbone (" in card
+    assert "trained: norms of layers.0, norms of layers.1, head (" in card
+    assert "frozen throughout: stem, layers.0 but for its norms, layers.1 but for its norms (" in card
 
 
 def test_layer_decay_and_rates_by_name_are_in_the_history(tmp_path: Path):

@@ -59,19 +59,20 @@ def frozen_modules(
 
 
 def outside_norms(model: nn.Module, groups: Sequence[LayerGroup]) -> tuple[str, ...]:
-    """Returns the names of the backbone's parameters that are no scale or shift of a normalisation layer.
+    """Returns the names of the parameters of layer groups that are no scale or shift of a normalisation layer.
 
     Raises:
-        UserError: where the backbone has no such scale or shift.
+        UserError: where there is no such scale or shift in these groups.
     """
     norms = set(norm_parameters(model))
-    backbone = [name for group in groups[:-1] for name in group.parameter_names]
-    if norms.isdisjoint(backbone):
+    names = [name for group in groups for name in group.parameter_names]
+    if norms.isdisjoint(names):
+        where = ", ".join(group.name for group in groups)
         raise UserError(
-            "--tune_norms: this network has no normalisation layers with weights below its head.",
+            f"--tune_norms: there are no normalisation layers with weights in {where}.",
             hint="leave it out, or --strategy partial, which lets the last layers learn",
         )
-    return tuple(name for name in backbone if name not in norms)
+    return tuple(name for name in names if name not in norms)
 
 
 def _is_open(module: nn.Module, opened: Collection[nn.Module], learning: Collection[nn.Parameter]) -> bool:

@@ -8,7 +8,7 @@ Knows modules and autocast. Does not know who chooses a precision or which group
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from types import MethodType
 from typing import Any
 
@@ -34,10 +34,11 @@ class HalfLearning:
         self.precision = precision
         self.device_type = device_type
         self._left_out: list[nn.Module] = []
+        self._head_alone = False
 
     def computing(self) -> AbstractContextManager[Any]:
         """Returns the context in which the network has to run."""
-        return torch.autocast(self.device_type, self.precision)
+        return nullcontext() if self._head_alone else torch.autocast(self.device_type, self.precision)
 
     def follow(self, model: nn.Module, groups: Sequence[LayerGroup], lowest_open: int) -> None:
         """Leaves out what lies below a layer group, and the head, and nothing else any more.
@@ -51,6 +52,9 @@ class HalfLearning:
                 The number of the lowest group that learns; the number of groups where none does.
         """
         self.release()
+        self._head_alone = lowest_open >= len(groups) - 1
+        if self._head_alone:
+            return  # Everything is in float32.
         names = cut_at(model, groups, lowest_open).below + cut_at(model, groups, len(groups) - 1).above
         for module in {model.get_submodule(name): None for name in names}:
             # A method of the module, not of this: a copy of the network then runs its own layers.

@@ -54,7 +54,8 @@ def run_identity(
 def planned_groups(config: FinetuneConfig, checkpoint: Checkpoint) -> tuple[LayerGroup, ...]:
     """Returns the layer groups of a run: backbone and head, or as fine as the user's wishes need them."""
     decay = plan_layer_decay(config.layer_decay, config.strategy, checkpoint.model)
-    by_group = config.strategy in ("partial", "progressive") or decay.factor is not None or config.lr_groups
+    by_strategy = config.strategy in ("partial", "progressive") or config.tune_norms is not None
+    by_group = by_strategy or decay.factor is not None or config.lr_groups
     if not by_group and config.granularity == "auto":
         return backbone_and_head(checkpoint.model, checkpoint.head_parameter_names)
     return layer_groups(checkpoint.model, None if config.granularity == "auto" else config.granularity)

@@ -29,7 +29,7 @@ from hf_transfer.data.drawn_pictures import collate_pixels
 from hf_transfer.data.visits import VisitedImages
 from hf_transfer.errors import UserError
 from hf_transfer.training.prefix_build import CachedPrefix, CacheSettings, PrefixBuilder
-from hf_transfer.training.prefix_plan import Costs, Looks, Phase, Stretch, frozen_phases, plan_stretches
+from hf_transfer.training.prefix_plan import Costs, Looks, Phase, Stretch, frozen_phases, plan_stretches, shown
 from hf_transfer.training.prefix_store import size_of_store
 from hf_transfer.training.process_group import decided_by_main
 
@@ -156,6 +156,13 @@ class PrefixCache(TrainerCallback):
             self._phases_of = (schedule, phases)
         return self._phases_of[1]
 
+    def _tunes_norms(self, phase: Phase) -> bool:
+        """Tells whether normalisation layers learn in a phase that freezes them at its end."""
+        return self.trainer.unfreezing.unfreezing.tune_norms is not None and phase != self._phases()[-1]
+
+    def _phases_to_cut(self) -> list[Phase]:
+        return [phase for phase in self._phases() if not self._tunes_norms(phase)]
+
     def _phase_at(self, step: int) -> Phase:
         phases = self._phases()
         return next((phase for phase in phases if step < phase.end), phases[-1])
@@ -210,12 +217,13 @@ class PrefixCache(TrainerCallback):
     def _reason_against(self, phase: Phase) -> str | None:
         """Says why a phase has no limit of views and no cache, from the settings and the schedule alone."""
         num_groups = len(self.trainer.groups)
+        if self._tunes_norms(phase):
+            return "normalisation layers learn"
         if phase.lowest_open == 0:
-            norms_alone = self.trainer.unfreezing.unfreezing.tune_norms is not None
-            return "normalisation layers learn" if norms_alone else "every layer learns"
+            return "every layer learns"
         if phase.lowest_open >= num_groups:
             return "no layer learns"
-        frozen = frozen_phases(self._phases(), num_groups)
+        frozen = frozen_phases(self._phases_to_cut(), num_groups)
         epochs = (frozen[-1].end - frozen[0].start) / self.trainer.steps_per_epoch
         if self.settings.mode == "auto" and epochs <= self.settings.views:
             return f"{epochs:.3g} epoch(s) with layers frozen see none of {self.settings.views} views again"
@@ -236,7 +244,8 @@ class PrefixCache(TrainerCallback):
 
     def _plan_from(self, step: int) -> list[Stretch]:
         """Plans the phases with frozen groups from a step on; the main process measures for all."""
-        phases = [phase for phase in frozen_phases(self._phases(), len(self.trainer.groups)) if phase.start >= step]
+        frozen = frozen_phases(self._phases_to_cut(), len(self.trainer.groups))
+        phases = [phase for phase in frozen if phase.start >= step]
         several = len({phase.lowest_open for phase in phases}) > 1
 
         def decide() -> list[Stretch]:
@@ -244,7 +253,7 @@ class PrefixCache(TrainerCallback):
             costs = self._builder.measured_costs() if several else Costs(1.0, (0.0,) * len(self.trainer.groups))
             plan = plan_stretches(phases, self._looks(), costs, everywhere=self.settings.mode == "on")
             if several and self.trainer.args.should_save:
-                print(self._shown(plan), flush=True)
+                print(shown(plan, [group.name for group in self.trainer.groups]), flush=True)
             return plan
 
         return decided_by_main(self.trainer.accelerator.is_main_process, decide)
@@ -258,17 +267,6 @@ class PrefixCache(TrainerCallback):
         }
         train, validation = (len(self.splits[name]) for name in ("train", "validation"))
         return Looks(train, validation, steps_per_epoch, between[args.eval_strategy], self.settings.views)
-
-    def _shown(self, plan: list[Stretch]) -> str:
-        """Returns a line with what was planned, and what it is expected to take and to spare."""
-        parts = []
-        for stretch in plan:
-            how = "without"
-            if stretch.boundary is not None:
-                how = f"on a cut below {self.trainer.groups[stretch.boundary].name}"
-                how += f" (about {stretch.build_seconds:.3g} s to compute, {stretch.saved_seconds:.3g} s spared)"
-            parts.append(f"steps {stretch.start} to {stretch.end} {how}")
-        return f"cache plan: {'; '.join(parts)}"
 
     def _note(self, step: int, cached: CachedPrefix, seconds: float) -> None:
         modules = sorted({inlet.module for inlet in cached.cut.inlets})

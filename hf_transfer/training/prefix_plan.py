@@ -13,7 +13,6 @@ Knows counts and seconds. Does not know how seconds are measured (`hf_transfer.t
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import dropwhile
 
 
 @dataclass(frozen=True)
@@ -92,12 +91,9 @@ class Stretch:
 
 
 def frozen_phases(phases: Sequence[Phase], num_groups: int) -> tuple[Phase, ...]:
-    """Returns the phases in which something is frozen and something learns, up to the first that is not such.
-
-    A phase that lets every group learn may come before them, as where normalisation layers learn first.
-    """
+    """Returns the phases, from the first on, in which something is frozen and something learns."""
     found: list[Phase] = []
-    for phase in dropwhile(lambda phase: phase.lowest_open == 0, phases):
+    for phase in phases:
         if not 0 < phase.lowest_open < num_groups:
             break
         found.append(phase)
@@ -130,6 +126,25 @@ def plan_stretches(phases: Sequence[Phase], looks: Looks, costs: Costs, everywhe
         # The first of equals has the longest stretch, and so the fewest cuts.
         best.append(max(choices, key=lambda choice: choice[0]))
     return best[-1][1]
+
+
+def shown(plan: Sequence[Stretch], names: Sequence[str]) -> str:
+    """Returns a line with what was planned, and what it is expected to take and to spare.
+
+    Args:
+        plan (`Sequence[Stretch]`):
+            The stretches.
+        names (`Sequence[str]`):
+            What the layer groups are called, from stem to head.
+    """
+    parts = []
+    for stretch in plan:
+        how = "without"
+        if stretch.boundary is not None:
+            how = f"on a cut below {names[stretch.boundary]}"
+            how += f" (about {stretch.build_seconds:.3g} s to compute, {stretch.saved_seconds:.3g} s spared)"
+        parts.append(f"steps {stretch.start} to {stretch.end} {how}")
+    return f"cache plan: {'; '.join(parts)}"
 
 
 def _ways(phases: Sequence[Phase], looks: Looks, costs: Costs, everywhere: bool) -> list[Stretch]:

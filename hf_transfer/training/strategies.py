@@ -48,7 +48,8 @@ class Unfreezing:
             and Ruder 2018, section 3.3); `lp-ft` the head first and then everything (Kumar et al. 2022).
         train_last (`int`, *optional*):
             For `partial`: how many groups besides the head; a quarter of them when left out. For `progressive`: how
-            many groups thaw; all of them when left out.
+            many groups thaw; all of them when left out. With `tune_norms`: how many groups have their normalisation
+            layers learn; all of them when left out.
         unfreeze_every (`str` or `float`, *optional*):
             For `progressive`: the time between two thaws, in epochs (`1`, `0.5 epochs`) or steps (`200 steps`). When
             left out, the thaws are spread evenly over the first half of the run.
@@ -110,10 +111,11 @@ class Unfreezing:
         Raises:
             UserError: if `train_last` asks for more groups than there are.
         """
-        if self.strategy in ("full", "scratch") or self.head_solved or self.tune_norms is not None:
+        if self.strategy in ("full", "scratch") or self.head_solved:
             return tuple(range(num_groups))
         thawing = self.thawing_groups(num_groups - 1)
-        return tuple(range(num_groups - 1 - (thawing if self.strategy == "partial" else 0), num_groups))
+        at_once = self.strategy == "partial" or self.tune_norms is not None
+        return tuple(range(num_groups - 1 - (thawing if at_once else 0), num_groups))
 
     def thawing_groups(self, backbone: int) -> int:
         """Returns how many groups of the backbone, counted from the last, learn at some time.
@@ -155,7 +157,8 @@ class Unfreezing:
         elif self.tune_norms is not None:
             frozen_at = _part("tune_norms", self.tune_norms, _steps("tune_norms", self.tune_norms, run), run)
             first, rest = run.segment(0, frozen_at), run.segment(frozen_at, run.total_steps)
-            segments = [*[(first,)] * backbone, (first, rest)]
+            tuned = self.thawing_groups(backbone)
+            segments = [*[()] * (backbone - tuned), *[(first,)] * tuned, (first, rest)]
         elif self.strategy == "feature-extraction":
             segments = [()] * backbone + [(whole,)]
         elif self.strategy == "partial":
@@ -166,9 +169,9 @@ class Unfreezing:
         elif self.strategy == "lp-ft":
             share = round(PROBE_SHARE * run.total_steps)
             probe = _part("probe", self.probe, share if self.probe is None else _steps("probe", self.probe, run), run)
-            tuned = run.segment(probe, run.total_steps)
-            tuned_head = run.segment(probe, run.total_steps, self.head_peak_after_probe)
-            segments = [(tuned,)] * backbone + [(run.segment(0, probe), tuned_head)]
+            then = run.segment(probe, run.total_steps)
+            then_head = run.segment(probe, run.total_steps, self.head_peak_after_probe)
+            segments = [(then,)] * backbone + [(run.segment(0, probe), then_head)]
         else:
             starts = self._thaw_steps(backbone, run)
             thawed = [() if start is None else (run.segment(start, run.total_steps),) for start in starts]
@@ -234,7 +237,8 @@ def _part(option: str, time: str | float | None, steps: int, run: RunLength) -> 
 
 def _refuse_misplaced(unfreezing: Unfreezing) -> None:
     """Raises where an option was given that belongs to another strategy, or two that exclude each other."""
-    if unfreezing.train_last is not None and unfreezing.strategy not in ("partial", "progressive"):
+    takes_last = unfreezing.strategy in ("partial", "progressive") or unfreezing.tune_norms is not None
+    if unfreezing.train_last is not None and not takes_last:
         raise UserError(
             f"--train_last belongs to --strategy partial and progressive, and the strategy is {unfreezing.strategy}.",
             hint="--strategy partial, or leave --train_last out",

@@ -31,7 +31,7 @@ def default_groups(
     model: PreTrainedModel, unfreezing: Unfreezing, head_parameter_names: Collection[str] | None = None
 ) -> tuple[LayerGroup, ...]:
     """Returns the layer groups that a strategy needs: backbone and head, or those of [`layer_groups`]."""
-    if unfreezing.strategy in _WHOLE_BACKBONE:
+    if unfreezing.strategy in _WHOLE_BACKBONE and unfreezing.tune_norms is None:
         return backbone_and_head(model, find_head(model) if head_parameter_names is None else head_parameter_names)
     return layer_groups(model)
 
@@ -74,8 +74,10 @@ class ProgressiveUnfreezeCallback(TrainerCallback):
         self.unfreezing = unfreezing
         model: Any = trainer.model
         self.groups = tuple(default_groups(model, unfreezing) if groups is None else groups)
-        norms_alone = unfreezing.tune_norms is not None
-        self.never_learns = {*never_learns, *(outside_norms(model, self.groups) if norms_alone else ())}
+        self.never_learns = set(never_learns)
+        if unfreezing.tune_norms is not None:
+            first = unfreezing.first_open(len(self.groups))[:-1]
+            self.never_learns.update(outside_norms(model, [self.groups[number] for number in first]))
         self.schedule: Schedule | None = None
         self._open: tuple[int, ...] | None = None
         self._frozen: tuple[nn.Module, ...] = ()
@@ -120,7 +122,10 @@ class ProgressiveUnfreezeCallback(TrainerCallback):
     def _halve(self) -> None:
         if self.half is not None and self._open is not None:
             model: Any = self.trainer.model
-            self.half.follow(model, self.groups, min(self._open, default=len(self.groups)))
+            lowest = min(self._open, default=len(self.groups))
+            # Norms that learn for a while do so on quick features; what is trained on in the end is in full precision.
+            norms_learn = self.unfreezing.tune_norms is not None and len(self._open) > 1
+            self.half.follow(model, self.groups, 0 if norms_learn else lowest)
 
     def change(self, unfreezing: Unfreezing) -> None:
         """Takes another wish for the one so far; `on_train_begin` carries it out in a run that has begun."""

@@ -27,13 +27,6 @@ def test_a_cut_costs_a_pass_for_each_row_and_saves_one_for_each_visit():
     assert stretch.gain == pytest.approx((600 - 220) * 0.041)
 
 
-def test_a_phase_that_lets_everything_learn_may_come_first():
-    phases = [Phase(0, 10, 0), Phase(10, 50, 4)]
-    assert frozen_phases(phases, 5) == (phases[1],)
-    assert frozen_phases([Phase(0, 50, 0)], 5) == ()
-    assert frozen_phases([Phase(0, 10, 2), Phase(10, 20, 0), Phase(20, 50, 4)], 5) == (Phase(0, 10, 2),)
-
-
 def test_what_is_not_seen_again_is_not_kept_unless_it_has_to_be():
     once = [Phase(0, 10, 4)]
     assert plan_stretches(once, LOOKS, COSTS) == [Stretch(0, 10, None)]

@@ -33,6 +33,7 @@ def starts(unfreezing: Unfreezing) -> list[int | None]:
         (Unfreezing(strategy="lp-ft"), [40, 40, 40, 40, 0]),
         (Unfreezing(strategy="lp-ft", probe="10steps"), [10, 10, 10, 10, 0]),
         (Unfreezing(strategy="feature-extraction", tune_norms=1), [0, 0, 0, 0, 0]),
+        (Unfreezing(strategy="feature-extraction", tune_norms=1, train_last=3), [None, 0, 0, 0, 0]),
     ],
 )
 def test_when_each_group_begins_to_learn(unfreezing: Unfreezing, expected: list):
@@ -74,6 +75,8 @@ def test_after_the_probe_the_head_goes_on_at_its_new_peak():
         ({"strategy": "partial", "tune_norms": "1"}, "--tune_norms belongs to --strategy feature-extraction"),
         ({"strategy": "feature-extraction", "tune_norms": "3"}, "120 of the run's 120 steps"),
         ({"strategy": "feature-extraction", "tune_norms": "0"}, "less than one step"),
+        ({"strategy": "feature-extraction", "train_last": 1}, "--train_last belongs to --strategy partial"),
+        ({"strategy": "feature-extraction", "tune_norms": "1", "train_last": 5}, "the backbone has 4 groups"),
     ],
 )
 def test_wishes_that_cannot_be(options: dict, message: str):

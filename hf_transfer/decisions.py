@@ -36,6 +36,7 @@ _STRATEGY_REASONS = {
     "scratch": "the same architecture from fresh weights, to compare with",
 }
 
+_NORMS_FIRST = "norms of the backbone learn at first, the rest of it stays as pretrained"
 _IF_IT_PAYS = ", compiled if that pays"
 _TRAINING_PIXELS = "training pixels"
 
@@ -59,8 +60,7 @@ def decide(
     batch = f"{args.per_device_train_batch_size}{processes}{accumulation}"
     return (
         Decision("model", checkpoint.architecture, _origin(checkpoint)),
-        Decision("strategy", config.strategy, _STRATEGY_REASONS[config.strategy]),
-        *_norms_first(config, trainer),
+        Decision("strategy", config.strategy, _strategy_reason(config)),
         *_layer_groups(config, trainer),
         *_head_solver(trainer),
         Decision("trainable", *_trainable(checkpoint.model)),
@@ -116,6 +116,10 @@ def format_decisions(decisions: Sequence[Decision]) -> str:
     )
 
 
+def _strategy_reason(config: FinetuneConfig) -> str:
+    return _STRATEGY_REASONS[config.strategy] if config.tune_norms is None else _NORMS_FIRST
+
+
 def _origin(checkpoint: Checkpoint) -> str:
     return f"{checkpoint.source}@{checkpoint.revision[:8]}" if checkpoint.revision else checkpoint.source
 
@@ -155,23 +159,17 @@ def _layer_groups(config: FinetuneConfig, trainer: TransferTrainer) -> tuple[Dec
     """Shows the groups where the run tells more apart than backbone and head."""
     groups = trainer.groups
     unfreezing = trainer.unfreezing.unfreezing
-    if len(groups) == 2 and (unfreezing.tune_norms is not None or not unfreezing.changes()):
+    if len(groups) == 2 and not unfreezing.changes():
         return ()
     first = unfreezing.first_open(len(groups))
-    shown = f"{len(groups)}, from {groups[0].name} to {groups[-1].name}"
+    counted = f"{len(groups)}, from {groups[0].name} to {groups[-1].name}"
+    learning = f"{len(first)}, from {groups[first[0]].name} on"
+    if unfreezing.tune_norms is not None:
+        learning = f"the head and norms, from {groups[first[0]].name} on"
     return (
-        Decision("layer groups", shown, f"hf-transfer inspect --model {config.model} lists them"),
-        Decision("learning first", f"{len(first)}, from {groups[first[0]].name} on", unfreezing.describe()),
+        Decision("layer groups", counted, f"hf-transfer inspect --model {config.model} lists them"),
+        Decision("learning first", learning, unfreezing.describe()),
     )
-
-
-def _norms_first(config: FinetuneConfig, trainer: TransferTrainer) -> tuple[Decision, ...]:
-    """Shows what learns before the backbone is frozen."""
-    if config.tune_norms is None:
-        return ()
-    lowest = trainer.unfreezing.unfreezing.first_open(len(trainer.groups))[0]
-    shown = f"for {config.tune_norms}, scales and shifts of norms from {trainer.groups[lowest].name} on"
-    return (Decision("learning first", shown, "with the head, which learns alone on the frozen features afterwards"),)
 
 
 def _head_solver(trainer: TransferTrainer) -> tuple[Decision, ...]:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -102,7 +103,9 @@ def test_norms_learn_first_and_every_file_says_so(tmp_path: Path, capsys):
     options = ("--strategy", "feature-extraction", "--tune_norms", "1", "--lr_backbone", "0.02")
     folder = run(tmp_path, *options, "--num_train_epochs", "5")
     printed = capsys.readouterr().out
-    assert "for 1, scales and shifts of norms from stem on" in printed
+    assert re.search(r"learning first +the head and norms, from stem on +then the head alone, after 1\n", printed)
+    assert "norms of the backbone learn at first, the rest of it stays as pretrained" in printed
+    assert "only the head learns" not in printed
     assert "no cache: normalisation layers learn" in printed
     assert "froze stem to layers.1 (" in printed
     changed = {name for name in changed_tensors(tmp_path) if not name.startswith("classifier")}

@@ -2,7 +2,8 @@
 
 Frozen features that half precision would move stay as they are (`hf_transfer.training.precision`); a layer that learns
 follows what it is given. So the network runs under autocast, but for the modules below the lowest layer that learns
-and for those of the head, which leave it and take what they are given in float32.
+and for those of the head, which leave it and take what they are given in float32. Where the head alone learns, nothing
+runs under it.
 
 Knows modules and autocast. Does not know who chooses a precision or which groups learn when.
 """

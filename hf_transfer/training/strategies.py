@@ -94,6 +94,8 @@ class Unfreezing:
         """Returns in a few words which groups learn later."""
         if self.strategy == "lp-ft" and not self.head_solved:
             return f"then everything after {self.probe}" if self.probe else "then everything after a third of the run"
+        if self.tune_norms is not None:
+            return f"then the head alone, after {self.tune_norms}"
         if self.strategy != "progressive":
             return "from the first step to the last"
         if self.unfreeze_on_plateau is not None:

@@ -122,10 +122,7 @@ class ProgressiveUnfreezeCallback(TrainerCallback):
     def _halve(self) -> None:
         if self.half is not None and self._open is not None:
             model: Any = self.trainer.model
-            lowest = min(self._open, default=len(self.groups))
-            # Norms that learn for a while do so on quick features; what is trained on in the end is in full precision.
-            norms_learn = self.unfreezing.tune_norms is not None and len(self._open) > 1
-            self.half.follow(model, self.groups, 0 if norms_learn else lowest)
+            self.half.follow(model, self.groups, min(self._open, default=len(self.groups)))
 
     def change(self, unfreezing: Unfreezing) -> None:
         """Takes another wish for the one so far; `on_train_begin` carries it out in a run that has begun."""

@@ -66,7 +66,8 @@ STRATEGY_DEFAULTS: dict[str, dict[str, Default]] = {
     },
 }
 
-# Peak learning rates, where Trainer has 5e-5 for all; `hf_transfer.training.rates` chooses among them.
+# Peak learning rates, where Trainer has 5e-5 for all; `hf_transfer.training.rates` chooses among them. Those of norms
+# are the middle ones of three tried (`benchmarks/results/norms_first.md`).
 RATE_DEFAULTS: dict[str, Default] = {
     "backbone": Default(1e-4, "small, so that pretrained features are adjusted and not overwritten"),
     "backbone with BatchNorm": Default(1e-3, "networks with BatchNorm hardly move at smaller rates"),

@@ -188,7 +188,7 @@ class PrefixCache(TrainerCallback):
             else:
                 against = self._open(phase, stretch)
         if against is not None:
-            if self.settings.mode == "on" and phase.lowest_open > 0:
+            if self.settings.mode == "on" and phase.lowest_open > 0 and not self._tunes_norms(phase):
                 raise UserError(f"--cache on: {against}.", hint="--cache auto runs without a cache where it has to")
             facts = {"from_step": phase.start, "cached": False, "reason": against} | self._views_facts(self._views)
             self._say(f"no cache: {against}", facts)

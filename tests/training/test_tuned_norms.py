@@ -113,8 +113,8 @@ def test_statistics_and_dropout_stay_as_in_evaluation_while_norms_learn(tmp_path
     trainer = tiny_trainer(model, tmp_path, "resnet", strategy=NORMS_FIRST)
     seen: set[bool] = set()
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
-    for norm in norms:
-        norm.register_forward_pre_hook(lambda module, _: seen.add(module.training))
+    for module in model.base_model.modules():
+        module.register_forward_pre_hook(lambda module, _: seen.add(module.training))
     trainer.train()
     assert norms
     assert seen == {False}
@@ -145,6 +145,14 @@ def test_kept_features_are_those_of_the_tuned_norms(family: str, tmp_path: Path)
         ]
         assert trainer.prefix.facts[0]["reason"] == "normalisation layers learn"
     assert_same(found["off"], found["auto"])
+
+
+@pytest.mark.parametrize("train_last", [None, 1])
+def test_a_cache_that_was_asked_for_begins_with_the_freezing(train_last: int | None, tmp_path: Path):
+    wish = dataclasses.replace(NORMS_FIRST, train_last=train_last)
+    trainer = cached_trainer(lively("vit"), tmp_path, "vit", tmp_path / "cache", mode="on", strategy=wish)
+    trainer.train()
+    assert [fact["cached"] for fact in trainer.prefix.facts] == [False, True]
 
 
 def test_rates_of_norms_and_head_each_rise_and_fall():

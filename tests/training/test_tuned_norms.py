@@ -20,6 +20,7 @@ from hf_transfer.training.memory import estimate_memory
 from hf_transfer.training.strategies import RunLength, Unfreezing
 from hf_transfer.training.unfreezing import ProgressiveUnfreezeCallback
 from tests.training.cached_run import cached_trainer, weights_of
+from tests.training.test_frozen import lively_model
 from tests.training.test_prefix_cache import slow_but
 from tests.training.test_thawing_processes import assert_same
 from tests.training.tiny_run import tiny_model, tiny_trainer
@@ -39,16 +40,6 @@ class Watched(TrainerCallback):
         self.weights.append(weights_of(model))
 
 
-def lively(family: str):
-    """Returns a tiny model with kernels large enough for a signal to reach its end."""
-    model = tiny_model(family)
-    torch.manual_seed(1)
-    for parameter in model.parameters():
-        if parameter.ndim > 1:
-            nn.init.kaiming_normal_(parameter)
-    return model
-
-
 def norms_that_learn(trainer: Any) -> set[str]:
     """Returns the names of the norms of the groups that learn first, below the head."""
     first = trainer.unfreezing.unfreezing.first_open(len(trainer.groups))[:-1]
@@ -66,7 +57,7 @@ def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> 
 def test_norms_learn_to_that_step_and_nothing_else_below_the_head_ever(
     family: str, train_last: int | None, tmp_path: Path, capsys
 ):
-    model = lively(family)
+    model = lively_model(family)
     before, watched = weights_of(model), Watched()
     wish = dataclasses.replace(NORMS_FIRST, train_last=train_last)
     trainer = tiny_trainer(
@@ -88,7 +79,7 @@ def test_norms_learn_to_that_step_and_nothing_else_below_the_head_ever(
 
 
 def test_an_evaluation_right_after_the_freezing_runs_on_what_is_kept(tmp_path: Path):
-    model, built = lively("vit"), []
+    model, built = lively_model("vit"), []
     trainer = cached_trainer(
         model,
         tmp_path,
@@ -125,7 +116,7 @@ def test_statistics_and_dropout_stay_as_in_evaluation_while_norms_learn(tmp_path
 def test_kept_features_are_those_of_the_tuned_norms(family: str, tmp_path: Path):
     found = {}
     for mode in ("off", "auto"):
-        model = lively(family)
+        model = lively_model(family)
         trainer = cached_trainer(
             model,
             tmp_path / mode,
@@ -150,7 +141,7 @@ def test_kept_features_are_those_of_the_tuned_norms(family: str, tmp_path: Path)
 @pytest.mark.parametrize("train_last", [None, 1])
 def test_a_cache_that_was_asked_for_begins_with_the_freezing(train_last: int | None, tmp_path: Path):
     wish = dataclasses.replace(NORMS_FIRST, train_last=train_last)
-    trainer = cached_trainer(lively("vit"), tmp_path, "vit", tmp_path / "cache", mode="on", strategy=wish)
+    trainer = cached_trainer(lively_model("vit"), tmp_path, "vit", tmp_path / "cache", mode="on", strategy=wish)
     trainer.train()
     assert [fact["cached"] for fact in trainer.prefix.facts] == [False, True]
 
@@ -166,7 +157,7 @@ def test_rates_of_norms_and_head_each_rise_and_fall():
 
 
 def test_what_learns_first_learns_in_half_precision_and_what_is_frozen_then_is_not(tmp_path: Path):
-    model = lively("vit")
+    model = lively_model("vit")
     trainer = tiny_trainer(model, tmp_path, strategy=NORMS_FIRST)
     seen: list[tuple[int, torch.dtype]] = []
     block = model.vit.layers[0] if hasattr(model.vit, "layers") else model.vit.encoder.layer[0]
@@ -188,7 +179,7 @@ def test_memory_is_that_of_few_weights(tmp_path: Path):
 
 
 def test_a_trainer_of_ones_own_can_do_it(tmp_path: Path):
-    model = lively("vit")
+    model = lively_model("vit")
     ours = tiny_trainer(model, tmp_path)
     args = TrainingArguments(
         output_dir=str(tmp_path), use_cpu=True, report_to="none", num_train_epochs=4, remove_unused_columns=False

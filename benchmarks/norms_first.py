@@ -1,5 +1,7 @@
 """What it brings to let normalisation layers learn before a network is frozen: how long, and at which rate.
 
+And of how many views of each picture the head learns afterwards.
+
 Usage:
     HF_TRANSFER_ASSETS=path/to/assets python benchmarks/norms_first.py [--only TEXT] [--table_only]
 
@@ -9,12 +11,14 @@ defaults may be chosen by; test accuracy is shown beside it. Finished runs are k
 """
 
 import os
+import tempfile
 from pathlib import Path
 
 from pipeline_runs import ROOT, lab_note, make_planned, run_pipeline, spread, with_error
 
 RECORDS = ROOT / "benchmarks" / "results" / "norms_first.jsonl"
 TABLE = RECORDS.with_suffix(".md")
+NAMES = ("checkpoint", "dataset", "epochs_of_norms", "rate", "views", "seed")
 NEVER = "never"
 RATES = {"mobilenet_v1_0.5_160": ("0.003", "0.01", "0.03"), "vit_tiny_patch16_224": ("0.001", "0.003", "0.01")}
 """Below, at and above the default."""
@@ -24,25 +28,36 @@ DATASETS = (
     ("mobilenet_v1_0.5_160", "rbc12"),
 )
 SEEDS = (42, 43, 44)
+SEEDS_OF_VIEWS = (*SEEDS, 45, 46)
+"""Of runs that tell one view from two: less depends on that than on whether norms learn."""
 
 
-def planned_runs() -> list[tuple[str, str, str, str, int]]:
-    """Lists checkpoint, data set, epochs in which norms learn, their rate and the seed of each run."""
-    return [(*where, *how, seed) for seed in SEEDS for where in DATASETS for how in settings_of(where[0])]
+def planned_runs() -> list[tuple[str, str, str, str, int, int]]:
+    """Lists checkpoint, data set, epochs in which norms learn, their rate, views and the seed of each run."""
+    return [
+        (*where, *how, seed)
+        for seed in SEEDS_OF_VIEWS
+        for where in DATASETS
+        for how in settings_of(where[0])
+        if seed in SEEDS or how[:2] == ("1", RATES[where[0]][1])
+    ]
 
 
-def settings_of(checkpoint: str) -> list[tuple[str, str]]:
-    """Lists epochs and rates that are tried on a checkpoint."""
+def settings_of(checkpoint: str) -> list[tuple[str, str, int]]:
+    """Lists epochs, rates and views that are tried on a checkpoint."""
     rates = RATES[checkpoint]
-    return [(NEVER, NEVER), *(("1", rate) for rate in rates), ("0.5", rates[1]), ("2", rates[1])]
+    rows = [(NEVER, NEVER, 2), *(("1", rate, 2) for rate in rates)]
+    return [*rows, ("0.5", rates[1], 2), ("2", rates[1], 2), ("1", rates[1], 1)]
 
 
-def run(checkpoint: str, dataset: str, length: str, rate: str, seed: int) -> dict:
+def run(checkpoint: str, dataset: str, length: str, rate: str, views: int, seed: int) -> dict:
     """Makes one run."""
     first = [] if length == NEVER else ["--tune_norms", length, "--lr_backbone", rate]
-    words = ["--strategy", "feature-extraction", *first, "--num_train_epochs", "20"]
+    words = ["--strategy", "feature-extraction", *first, "--num_train_epochs", "20", "--cache_views", str(views)]
     words += ["--early_stopping_patience", "0", "--seed", str(seed), "--check_usage", "false"]
-    return run_pipeline(Path(os.environ["HF_TRANSFER_ASSETS"]), checkpoint, dataset, words)
+    with tempfile.TemporaryDirectory() as cache:
+        words += ["--cache_dir", cache]
+        return run_pipeline(Path(os.environ["HF_TRANSFER_ASSETS"]), checkpoint, dataset, words)
 
 
 def write_table(records: list[dict]) -> None:
@@ -50,21 +65,24 @@ def write_table(records: list[dict]) -> None:
     lines = ["# Normalisation layers that learn before a network is frozen", ""]
     lines += ["Command: `HF_TRANSFER_ASSETS=path/to/assets python benchmarks/norms_first.py`. `feature-extraction` of"]
     lines += ["twenty epochs, in the first of which scales and shifts of the normalisation layers learn as well;"]
-    lines += ["differences in points, of runs with the same seed, and their standard error; seconds from the start to"]
-    lines += ["the last file, on caches that an earlier run with the same network below its head may have left.", ""]
-    lines += ["| checkpoint | data | epochs | rate | validation accuracy | difference | test accuracy | difference |"]
-    lines[-1] += " seconds | seeds |"
-    lines += ["|---|---|---|---|---|---|---|---|---|---|"]
-    for checkpoint, dataset in DATASETS:
-        for length, rate in settings_of(checkpoint):
-            cells = _cells(records, (checkpoint, dataset), (length, rate))
-            lines += [f"| {checkpoint} | {dataset} | {length} | {rate} | {' | '.join(cells)} |"] if cells else []
+    lines += ["differences in points to runs of that seed whose norms never learn, and their standard error; seconds"]
+    lines += [
+        "from the start to the last file, without a cache (of code fb45a2a and 166c886 with what an earlier run with"
+    ]
+    lines += ["the same network below its head may have left).", ""]
+    lines += ["| checkpoint | data | epochs | rate | views | validation accuracy | difference | test accuracy |"]
+    lines[-1] += " difference | seconds | seeds |"
+    lines += ["|---|---|---|---|---|---|---|---|---|---|---|"]
+    for where in DATASETS:
+        for how in settings_of(where[0]):
+            cells = _cells(records, where, how)
+            lines += [f"| {' | '.join(map(str, (*where, *how, *cells)))} |"] if cells else []
     lines += ["", f"{len(records)} of {len(planned_runs())} planned runs are in the table. {lab_note(records)}"]
     TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _cells(records: list[dict], where: tuple[str, str], how: tuple[str, str]) -> list[str]:
-    found, plain = _by_seed(records, where, how), _by_seed(records, where, (NEVER, NEVER))
+def _cells(records: list[dict], where: tuple[str, str], how: tuple[str, str, int]) -> list[str]:
+    found, plain = _by_seed(records, where, how), _by_seed(records, where, (NEVER, NEVER, 2))
     if not found:
         return []
     cells = []
@@ -77,14 +95,11 @@ def _cells(records: list[dict], where: tuple[str, str], how: tuple[str, str]) ->
     return [*cells, f"{seconds:.0f}", str(len(found))]
 
 
-def _by_seed(records: list[dict], where: tuple[str, str], how: tuple[str, str]) -> dict[int, dict]:
+def _by_seed(records: list[dict], where: tuple[str, str], how: tuple[str, str, int]) -> dict[int, dict]:
     return {
-        record["seed"]: record
-        for record in records
-        if (record["checkpoint"], record["dataset"], record["epochs_of_norms"], record["rate"]) == (*where, *how)
+        record["seed"]: record for record in records if tuple(record[name] for name in NAMES[:-1]) == (*where, *how)
     }
 
 
 if __name__ == "__main__":
-    names = ("checkpoint", "dataset", "epochs_of_norms", "rate", "seed")
-    make_planned(__doc__, RECORDS, names, planned_runs(), run, write_table)
+    make_planned(__doc__, RECORDS, NAMES, planned_runs(), run, write_table)

@@ -1,13 +1,13 @@
-"""Accuracy of ours and of Trainer on every picture of a data set: whole runs on five folds.
+"""Accuracy of ours and of peers on every picture of a data set: whole runs on five folds.
 
 Usage:
     HF_TRANSFER_ASSETS=path/to/assets python benchmarks/peer_folds.py
 
 `benchmarks/peers.py` judges on a test split of a few hundred pictures, always the same, of which one is 0.3 points.
 Here the splits are put together and dealt out anew in five folds: each is the test split once, and a fifth of the rest
-is for validation. Commands are those of `peers.py`, for the contender of feature extraction that comes closest to ours
-there. Nothing is chosen by the results. Writes `benchmarks/results/peer_folds.md`, and `peer_folds.jsonl`; runs that
-are in it are not repeated.
+is for validation. Commands are those of `peers.py`, for the peers that come closest to ours there: the one whose
+network is frozen and the one whose normalisation layers learn. Nothing is chosen by the results. Writes
+`benchmarks/results/peer_folds.md`, and `peer_folds.jsonl`; runs that are in it are not repeated.
 """
 
 import os
@@ -29,10 +29,16 @@ TABLE = RECORDS.with_suffix(".md")
 FOLDS = 5
 ROWS = (plan.Row(plan.EXTRACTION, "vit_tiny_patch16_224", "clothing10"),)
 """Whose accuracies in `peers.md` are less than a few pictures apart."""
+PAIRS = (
+    (plan.OURS_COLD, plan.TRAINER_SENSIBLE),
+    (plan.OURS_NORMS, plan.TRAINER_SENSIBLE),
+    (plan.OURS_NORMS, plan.FASTAI_DEFAULTS),
+)
+"""One of ours, and the peer that it is held against."""
 CONTENDERS = {
     contender.name: contender
     for contender in plan.CONTENDERS[plan.EXTRACTION]
-    if contender.name in (plan.OURS_COLD, plan.TRAINER_SENSIBLE)
+    if any(contender.name in pair for pair in PAIRS)
 }
 PLANNED = tuple((row.name, fold, name) for row in ROWS for fold in range(FOLDS) for name in CONTENDERS)
 
@@ -83,29 +89,30 @@ def measured(row_name: str, fold: int, contender: str) -> dict:
 
 def write_table(records: Sequence[dict]) -> None:
     """Writes what all finished runs gave."""
-    lines = ["# Ours and Trainer on every picture: five folds", ""]
+    lines = ["# Ours and peers on every picture: five folds", ""]
     lines += ["Whole runs of `feature-extraction`, 20 epochs, by the commands of `benchmarks/peers.py`; the splits"]
     lines += ["of the data set are put together, and each fold is the test split once. Mean test accuracy over folds,"]
     lines += ["the mean difference within folds and its standard error; seconds as there, and their ratio within"]
     lines += ["folds. Command: `HF_TRANSFER_ASSETS=path/to/assets python benchmarks/peer_folds.py`.", ""]
-    lines += [f"| row | folds | ours | {plan.TRAINER_SENSIBLE} | difference | at least -{WITHIN:g} | times as long |"]
-    lines += ["|---|---|---|---|---|---|---|"]
-    lines += [_row(row.name, records) for row in ROWS if paired(records, row.name, *CONTENDERS)]
+    lines += [f"| row | of ours | peer | folds | ours | theirs | difference | at least -{WITHIN:g} | times as long |"]
+    lines += ["|---|---|---|---|---|---|---|---|---|"]
+    lines += [_row(row.name, *pair, records) for row in ROWS for pair in PAIRS if paired(records, row.name, *pair)]
     lines += ["", "| row | contender | seconds | test accuracies | test pictures |", "|---|---|---|---|---|"]
     lines += [_runs(row.name, name, records) for row in ROWS for name in CONTENDERS if of(records, row.name, name)]
     lines += ["", f"{len(records)} of {len(PLANNED)} planned runs are in the table. {lab_note(records)}"]
     TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _row(row: str, records: Sequence[dict]) -> str:
-    pairs = in_pairs(records, row, plan.OURS_COLD, plan.TRAINER_SENSIBLE, lambda record: record["accuracy"])
-    ours, theirs = (statistics.mean(values) for values in zip(*pairs, strict=True))
+def _row(row: str, ours: str, peer: str, records: Sequence[dict]) -> str:
+    pairs = in_pairs(records, row, ours, peer, lambda record: record["accuracy"])
+    mine, theirs = (statistics.mean(values) for values in zip(*pairs, strict=True))
     differences = [one - other for one, other in pairs]
     whole = len(differences) == FOLDS
     error = f" +- {statistics.stdev(differences) / FOLDS**0.5:.4f}" if whole else ""
-    holds = ("yes" if ours - theirs >= -WITHIN else "**no**") if whole else "too few folds"
-    longer = shown(paired(records, row, plan.TRAINER_SENSIBLE, plan.OURS_COLD))
-    return f"| {row} | {len(pairs)} | {ours:.4f} | {theirs:.4f} | {ours - theirs:+.4f}{error} | {holds} | {longer} |"
+    holds = ("yes" if mine - theirs >= -WITHIN else "**no**") if whole else "too few folds"
+    cells = [f"{mine:.4f}", f"{theirs:.4f}", f"{mine - theirs:+.4f}{error}", holds]
+    longer = shown(paired(records, row, peer, ours))
+    return f"| {row} | {ours} | {peer} | {len(pairs)} | {' | '.join(cells)} | {longer} |"
 
 
 def _runs(row: str, contender: str, records: Sequence[dict]) -> str:

@@ -67,6 +67,8 @@ def test_the_table_judges_whole_sets_of_folds_alone(tmp_path: Path, monkeypatch:
 
     for count, difference, judged in ((4, 0.1, "too few folds"), (5, -0.002, "yes"), (5, -0.004, "**no**")):
         folds.write_table(records(count, difference))
-        line = next(line for line in folds.TABLE.read_text().splitlines() if line.startswith(f"| {row} | {count} |"))
+        start = f"| {row} | ours, cold | Trainer, sensible | {count} |"
+        [line] = [line for line in folds.TABLE.read_text().splitlines() if line.startswith(start)]
         assert line.endswith(f"| {judged} | 7.50 (7.50 to 7.50) |")
         assert f"| {difference:+.4f}" in line
+        assert "norms first" not in folds.TABLE.read_text()

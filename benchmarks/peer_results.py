@@ -23,6 +23,8 @@ EXTRACTION_PEERS = (
 )
 WHOSE_NORMS_LEARN = (plan.FASTAI_SENSIBLE, plan.FASTAI_DEFAULTS)
 """Of these, layers of the body learn; what ours lets learn is held against them too."""
+WAYS = (plan.OURS_COLD, plan.OURS_NORMS)
+"""Of ours to do `feature-extraction`: a claim of speed counts for the one that is no less accurate."""
 
 
 @dataclass(frozen=True)
@@ -130,11 +132,19 @@ def _extraction(records: Sequence[dict], row: str) -> list[Goal]:
         found.append(_at_most(row, f"seconds of {plan.OURS_NORMS} / bare inference, at most 1.5", slowdown, 1.5))
     held = [ours for ours in (plan.OURS_NORMS, plan.OURS_PARTIAL) if of(records, row, ours)]
     pairs += [(peer, ours) for ours in held for peer in WHOSE_NORMS_LEARN]
-    for peer, ours in pairs:
-        faster = paired(records, row, peer, ours)
-        found.append(_at_least(row, f"seconds of {peer} / {ours}, at least 8", faster, 8))
-        found.append(_no_lower(records, row, ours, peer))
-    return found
+    return found + [goal for peer, ours in pairs for goal in beside(records, row, peer, ours)]
+
+
+def beside(records: Sequence[dict], row: str, peer: str, ours: str) -> tuple[Goal, Goal]:
+    """Returns the goals of ours beside a peer of `feature-extraction`: of time, and of accuracy."""
+    faster = paired(records, row, peer, ours)
+    return _at_least(row, f"seconds of {peer} / {ours}, at least 8", faster, 8), _no_lower(records, row, ours, peer)
+
+
+def both_hold(time: Goal, accuracy: Goal) -> bool | None:
+    """Tells whether ours is faster at no lower accuracy; `None` where one is not known and the other holds."""
+    judged = (time.holds, accuracy.holds)
+    return False if False in judged else None if None in judged else True
 
 
 def _full(records: Sequence[dict], row: str) -> list[Goal]:

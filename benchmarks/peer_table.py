@@ -8,9 +8,14 @@ from collections.abc import Sequence
 
 import peer_plan as plan
 from peer_results import (
+    EXTRACTION_PEERS,
+    WAYS,
+    WITHIN,
     Goal,
     Spread,
     accuracies,
+    beside,
+    both_hold,
     for_accuracy_alone,
     goals,
     images_per_second,
@@ -43,6 +48,11 @@ GOALS = """A body whose normalisation layers learn is not frozen, whatever it is
 against it all the same, and so are those of ours that let something learn below the head.
 """
 
+BESIDE = f"""`feature-extraction` of ours beside each peer: how many times as long the peer takes, at least 8, and the
+accuracy of ours less that of the peer, at least -{WITHIN:g}. Either way is enough where both hold.
+"""
+JUDGED = {True: "yes", False: "**no**", None: "too few rounds"}
+
 
 def table(records: Sequence[dict], missing: Sequence[str], command: str) -> str:
     """Returns the whole file."""
@@ -51,6 +61,14 @@ def table(records: Sequence[dict], missing: Sequence[str], command: str) -> str:
         lines += _section(row, records)
     lines += ["## Goals", "", GOALS, "| row | goal | measured | holds |", "|---|---|---|---|"]
     lines += [_goal(goal) for goal in goals(records)]
+    lines += ["", "## Faster, and no less accurate", "", BESIDE]
+    lines += [f"| row | peer | {' | '.join(WAYS)} | either |", f"|---|---|{'---|' * len(WAYS)}---|"]
+    lines += [
+        _beside(row.name, peer, records)
+        for row in plan.ROWS
+        for peer in EXTRACTION_PEERS
+        if row.task == plan.EXTRACTION and of(records, row.name, peer)
+    ]
     if missing:
         lines += ["", *(f"{name} is not installed here: its rows were left out." for name in missing)]
     return "\n".join(lines) + "\n"
@@ -128,7 +146,19 @@ def shown(found: Spread | None) -> str:
 
 
 def _goal(goal: Goal) -> str:
-    measured = f"{goal.measured:+.3f}" if isinstance(goal.measured, float) else shown(goal.measured) or "not yet"
-    holds = {True: "yes", False: "**no**", None: "too few rounds"}[goal.holds]
     runs = f" ({goal.runs})" if goal.runs else ""
-    return f"| {goal.row} | {goal.text} | {measured}{runs} | {holds} |"
+    return f"| {goal.row} | {goal.text} | {_measured(goal)}{runs} | {JUDGED[goal.holds]} |"
+
+
+def _measured(goal: Goal) -> str:
+    return f"{goal.measured:+.3f}" if isinstance(goal.measured, float) else shown(goal.measured) or "not yet"
+
+
+def _beside(row: str, peer: str, records: Sequence[dict]) -> str:
+    cells, held = [], []
+    for ours in WAYS:
+        time, accuracy = beside(records, row, peer, ours)
+        held.append(both_hold(time, accuracy))
+        cells.append(f"{_measured(time)}; {_measured(accuracy)}: {JUDGED[held[-1]]}")
+    either = True if True in held else None if None in held else False
+    return f"| {row} | {peer} | {' | '.join(cells)} | {JUDGED[either]} |"

@@ -4,6 +4,7 @@ Knows which fields of data, checkpoint and training are worth keeping. Does not 
 """
 
 import dataclasses
+from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
 from transformers import BaseImageProcessor
@@ -13,6 +14,7 @@ from hf_transfer.data.decode_once import TrainingInput
 from hf_transfer.data.image_data import SPLIT_NAMES, ImageData
 from hf_transfer.data.manifest import duplicates
 from hf_transfer.models.checkpoint import Checkpoint
+from hf_transfer.models.layer_groups import LayerGroup
 from hf_transfer.training.session import TrainingOutcome
 from hf_transfer.training.trainer import TransferTrainer
 
@@ -93,16 +95,28 @@ def _group_facts(trainer: TransferTrainer, checkpoint: Checkpoint, steps: int) -
     norms_alone = trainer.unfreezing.unfreezing.tune_norms is not None
     found: list[dict[str, Any]] = []
     for group, segments in zip(trainer.groups, schedule.segments, strict=True):
-        learned, name = any(segment.start < steps for segment in segments), group.name
-        size = sum(sizes[parameter] for parameter in group.parameter_names)
+        learned = any(segment.start < steps for segment in segments)
         if norms_alone and learned and group is not trainer.groups[-1]:
-            frozen = trainer.unfreezing.never_learns.intersection(group.parameter_names)
-            rest = sum(sizes[parameter] for parameter in frozen)
-            if rest < size:
-                found.append({"name": f"{name} but for its norms", "num_parameters": rest, "learned": False})
-            name, size, learned = (f"norms of {name}", size - rest, True) if rest < size else (name, size, False)
-        found.append({"name": name, "num_parameters": size, "learned": learned})
+            found += _norms_and_rest(group, sizes, trainer.unfreezing.never_learns)
+        else:
+            found.append(_learning_fact(group.name, group.parameter_names, sizes, learned))
     return found
+
+
+def _norms_and_rest(group: LayerGroup, sizes: Mapping[str, int], never_learns: Set[str]) -> list[dict[str, Any]]:
+    """Returns the two parts of a group whose norms alone learned; the group, where it has none."""
+    norms = [name for name in group.parameter_names if name not in never_learns]
+    if not norms:
+        return [_learning_fact(group.name, group.parameter_names, sizes, learned=False)]
+    rest = [name for name in group.parameter_names if name in never_learns]
+    return [
+        _learning_fact(f"{group.name} but for its norms", rest, sizes, learned=False),
+        _learning_fact(f"norms of {group.name}", norms, sizes, learned=True),
+    ]
+
+
+def _learning_fact(name: str, parameters: Iterable[str], sizes: Mapping[str, int], learned: bool) -> dict[str, Any]:
+    return {"name": name, "num_parameters": sum(sizes[parameter] for parameter in parameters), "learned": learned}
 
 
 def _settings(image_processor: BaseImageProcessor) -> dict[str, Any]:

@@ -242,7 +242,8 @@ def _refuse_misplaced(unfreezing: Unfreezing) -> None:
     takes_last = unfreezing.strategy in ("partial", "progressive") or unfreezing.tune_norms is not None
     if unfreezing.train_last is not None and not takes_last:
         raise UserError(
-            f"--train_last belongs to --strategy partial and progressive, and the strategy is {unfreezing.strategy}.",
+            f"--train_last belongs to --strategy partial and progressive, and to --tune_norms; the strategy is "
+            f"{unfreezing.strategy}.",
             hint="--strategy partial, or leave --train_last out",
         )
     homes = {

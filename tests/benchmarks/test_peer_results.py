@@ -122,6 +122,37 @@ def test_fastai_whose_norms_learn_is_held_against_what_lets_something_learn_too(
     assert not any(ours in goal.text for goal in goals(without))
 
 
+@pytest.mark.parametrize(
+    ("accuracy", "seconds", "verdicts"),
+    [
+        (0.9, 12.0, ["no", "yes", "yes"]),
+        (0.9, 13.0, ["no", "no", "no"]),
+        (0.896, 12.0, ["no", "no", "no"]),
+    ],
+)
+def test_one_way_of_ours_has_to_be_both_faster_and_no_less_accurate(
+    accuracy: float, seconds: float, verdicts: list[str]
+):
+    records = []
+    for number in range(3):
+        records.append(record("Trainer, sensible", number, seconds=100.0))
+        records.append(record("ours, cold", number, seconds=10.0, accuracy=0.89))
+        records.append(record("ours, norms first", number, seconds=seconds, accuracy=accuracy))
+    text = import_module("peer_table").table(records, [], "x").split("## Faster, and no less accurate")[1]
+    [line] = [line for line in text.splitlines() if line.startswith(f"| {EXTRACTION} | Trainer, sensible |")]
+    assert [cell.split(": ")[-1].strip("* ") for cell in line.split("|")[3:6]] == verdicts
+    assert "10.0 (10.0 to 10.0); -0.010" in line
+
+
+def test_a_way_that_was_not_run_decides_nothing():
+    records = [
+        record(name, n, seconds=s) for n in range(3) for name, s in (("ours, cold", 5.0), ("fastai, sensible", 9.0))
+    ]
+    text = import_module("peer_table").table(records, [], "x").split("## Faster, and no less accurate")[1]
+    [line] = [line for line in text.splitlines() if "fastai, sensible" in line]
+    assert line.endswith("| too few rounds |")
+
+
 def test_norms_that_learn_first_are_held_against_the_bare_pass_too():
     records = []
     for number in range(3):

@@ -231,7 +231,7 @@ class FinetuneConfig:
     )
     cache_views: int | None = field(
         default=None,
-        metadata={"help": "Augmented views kept: 2; 4 in long `partial` with BatchNorm, 1 with `tune_norms` else."},
+        metadata={"help": "Augmented views kept of a picture: 2, or 4 in a long `partial` with BatchNorm."},
     )
     cache_dir: str | None = field(
         default=None, metadata={"help": "Folder of what can be computed again; by default beside the Hub's cache."}

@@ -6,8 +6,9 @@ Usage:
 `benchmarks/peers.py` judges on a test split of a few hundred pictures, always the same, of which one is 0.3 points.
 Here the splits are put together and dealt out anew in five folds: each is the test split once, and a fifth of the rest
 is for validation. Commands are those of `peers.py`, for the peers that come closest to ours there: the one whose
-network is frozen and the one whose normalisation layers learn. Nothing is chosen by the results. Writes
-`benchmarks/results/peer_folds.md`, and `peer_folds.jsonl`; runs that are in it are not repeated.
+network is frozen and the one whose normalisation layers learn. The results decided one thing: that two views are kept
+after `--tune_norms`, as without it, and not one. Writes `benchmarks/results/peer_folds.md`, and `peer_folds.jsonl`;
+runs that are in it are not repeated.
 """
 
 import dataclasses

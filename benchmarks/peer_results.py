@@ -147,6 +147,11 @@ def both_hold(time: Goal, accuracy: Goal) -> bool | None:
     return False if False in judged else None if None in judged else True
 
 
+def either_holds(judged: Sequence[bool | None]) -> bool | None:
+    """Tells whether one way at least does; `None` where none is known to, and one is not known."""
+    return True if True in judged else None if None in judged else False
+
+
 def _full(records: Sequence[dict], row: str) -> list[Goal]:
     limit = paired(records, row, plan.OURS, plan.BARE_LOOP, images_per_second)
     peer = paired(records, row, plan.OURS, plan.TRAINER_DEFAULTS, images_per_second)

@@ -16,6 +16,7 @@ from peer_results import (
     accuracies,
     beside,
     both_hold,
+    either_holds,
     for_accuracy_alone,
     goals,
     images_per_second,
@@ -160,5 +161,4 @@ def _beside(row: str, peer: str, records: Sequence[dict]) -> str:
         time, accuracy = beside(records, row, peer, ours)
         held.append(both_hold(time, accuracy))
         cells.append(f"{_measured(time)}; {_measured(accuracy)}: {JUDGED[held[-1]]}")
-    either = True if True in held else None if None in held else False
-    return f"| {row} | {peer} | {' | '.join(cells)} | {JUDGED[either]} |"
+    return f"| {row} | {peer} | {' | '.join(cells)} | {JUDGED[either_holds(held)]} |"

@@ -15,6 +15,7 @@ from tests.training.tiny_run import tiny_trainer
 
 STRATEGIES = {
     "feature-extraction": Unfreezing(strategy="feature-extraction"),
+    "norms first": Unfreezing(strategy="feature-extraction", tune_norms="2 steps"),
     "partial": Unfreezing(strategy="partial", train_last=1),
     "progressive": Unfreezing(strategy="progressive", unfreeze_every="1 step"),
     "lp-ft": Unfreezing(strategy="lp-ft", probe="2 steps"),
@@ -67,7 +68,7 @@ def test_activations_in_bfloat16_can_be_computed_once_more(tmp_path: Path, monke
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
-@pytest.mark.parametrize("strategy", ["feature-extraction", "partial", "progressive", "full"])
+@pytest.mark.parametrize("strategy", ["feature-extraction", "norms first", "partial", "progressive", "full"])
 def test_a_compiled_model_thaws_as_any_other(strategy: str, tmp_path: Path):
     plain, weights = trained("vit", strategy, tmp_path / "plain")
     compiled, same = trained("vit", strategy, tmp_path / "compiled", torch_compile=True)

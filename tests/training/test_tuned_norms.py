@@ -23,11 +23,13 @@ from tests.training.cached_run import cached_trainer, weights_of
 from tests.training.test_frozen import lively_model
 from tests.training.test_prefix_cache import slow_but
 from tests.training.test_thawing_processes import assert_same
+from tests.training.test_unfreezing import lively
 from tests.training.tiny_run import tiny_model, tiny_trainer
 
 NORMS_FIRST = Unfreezing(strategy="feature-extraction", tune_norms="7 steps")
 FROZEN_AT = 7  # of 5 steps an epoch
 FAMILIES = ("vit", "resnet", "mobilenet_v2", "convnextv2", "swin", "efficientnet")
+TIMM = ("timm/test_resnet", "timm/test_vit", "timm/test_efficientnet", "timm/test_convnext")
 
 
 class Watched(TrainerCallback):
@@ -76,6 +78,33 @@ def test_norms_learn_to_that_step_and_nothing_else_below_the_head_ever(
     assert changed(first, watched.weights[FROZEN_AT]) == head
     assert changed(first, last) == head
     assert f"step {FROZEN_AT}: froze " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", slow_but(TIMM, ("timm/test_resnet", "timm/test_vit")))
+def test_networks_of_timm_tune_their_norms_and_are_kept_as_others_are(name: str, tmp_path: Path):
+    found = {}
+    for mode in ("off", "auto"):
+        model, processor = lively(name, tmp_path / mode)
+        before, watched = weights_of(model), Watched()
+        trainer = cached_trainer(
+            model,
+            tmp_path / mode,
+            "vit",
+            tmp_path / "cache",
+            mode=mode,
+            strategy=NORMS_FIRST,
+            callbacks=[watched],
+            processor=processor,
+            num_train_epochs=4,
+            learning_rate=0.005,
+        )
+        trainer.train()
+        found[mode] = weights_of(model)
+        head, first = set(find_head(model)), watched.weights[FROZEN_AT - 1]
+        assert head < changed(before, first) <= head | set(norm_parameters(model))
+        assert changed(first, watched.weights[-1]) == head
+        assert [fact["cached"] for fact in trainer.prefix.facts] == [False, mode == "auto"]
+    assert_same(found["off"], found["auto"])
 
 
 def test_an_evaluation_right_after_the_freezing_runs_on_what_is_kept(tmp_path: Path):

@@ -13,9 +13,21 @@ import os
 from pathlib import Path
 
 from pipeline_runs import ROOT, UNRECORDED, lab_note, make_planned, run_pipeline
+from written_table import table_head, write_lines
 
 RECORDS = ROOT / "benchmarks" / "results" / "accuracy.jsonl"
 TABLE = RECORDS.with_suffix(".md")
+COLUMNS = (
+    "data set",
+    "checkpoint",
+    "strategy",
+    "test accuracy",
+    "balanced accuracy",
+    "majority class",
+    "epochs",
+    "seconds",
+    "code",
+)
 CHECKPOINTS = (
     "mobilenet_v1_0.25_128",
     "mobilenet_v1_0.5_160",
@@ -54,9 +66,7 @@ def write_table(records: list[dict]) -> None:
         "Command: `HF_TRANSFER_ASSETS=path/to/assets python benchmarks/accuracy.py`. One run each, seed 42, every "
         "default. Test accuracy on the model as reloaded from its files; in brackets the 95 % Wilson interval.",
         "",
-        "| data set | checkpoint | strategy | test accuracy | balanced accuracy | majority class | epochs | seconds "
-        "| code |",
-        "|---|---|---|---|---|---|---|---|---|",
+        *table_head(*COLUMNS),
     ]
     order = {run: number for number, run in enumerate(planned_runs())}
     for r in sorted(records, key=lambda r: order[(r["checkpoint"], r["dataset"], r["strategy"])]):
@@ -68,7 +78,7 @@ def write_table(records: list[dict]) -> None:
         )
     lines += ["", f"{len(records)} of {len(order)} planned runs are in the table. {lab_note(records)}"]
     lines += ["Seconds are from process start to the last file, on a machine that other work shared: not a benchmark."]
-    TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_lines(TABLE, lines)
 
 
 if __name__ == "__main__":

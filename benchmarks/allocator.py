@@ -17,6 +17,8 @@ import sys
 import time
 from pathlib import Path
 
+from written_table import table_head, write_lines
+
 TABLE = Path(__file__).parent / "results" / "allocator.md"
 CHECKPOINTS = {"mobilenet_v1_0.5_160": 160, "vit_tiny_patch16_224": 224}
 ROUNDS, PASSES, PICTURES = 3, 3, 256
@@ -77,7 +79,7 @@ def main() -> None:
     from pipeline_runs import lab_note, made_here
 
     assets = Path(os.environ["HF_TRANSFER_ASSETS"])
-    lines = ["# Freed memory kept by glibc", "", "| checkpoint | | as it is | kept | ratio |", "|---|---|---|---|---|"]
+    lines = ["# Freed memory kept by glibc", "", *table_head("checkpoint", "", "as it is", "kept", "ratio")]
     for checkpoint, size in CHECKPOINTS.items():
         found: dict[bool, list[dict]] = {False: [], True: []}
         for _ in range(ROUNDS):
@@ -93,7 +95,7 @@ def main() -> None:
         f"{ROUNDS} interleaved rounds. Command: `HF_TRANSFER_ASSETS=path/to/assets python benchmarks/allocator.py`. "
         f"glibc {os.confstr('CS_GNU_LIBC_VERSION').split()[-1]}. {lab_note([made_here()])}",
     ]
-    TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_lines(TABLE, lines)
     print("\n".join(lines))
 
 

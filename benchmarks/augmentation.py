@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from frozen_features import best_accuracy, features
 from pipeline_runs import lab_note, made_here
+from written_table import table_head, write_lines
 
 from hf_transfer.config import FinetuneConfig
 from hf_transfer.data.loading import load_image_data
@@ -47,7 +48,7 @@ def main() -> None:
     held_out = (evaluation, torch.tensor(data.validation["label"]))
     labels = torch.tensor(data.train["label"])
     lines = ["# Augmentation for a frozen backbone", ""]
-    lines += ["| training pictures | validation accuracy |", "|---|---|"]
+    lines += table_head("training pictures", "validation accuracy")
     for name, settings in VARIANTS.items():
         transform = build_train_transform(processor, settings)
         views = [features(checkpoint, data.train, transform, 0, view) for view in range(VIEWS)]
@@ -59,7 +60,7 @@ def main() -> None:
         f"{CHECKPOINT} on {DATASET}, {len(held_out[1])} validation pictures, {SEEDS} seeds of the head; one picture "
         f"is {1 / len(held_out[1]):.3f}. Command: `python benchmarks/augmentation.py`. {lab_note([made_here()])}",
     ]
-    TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_lines(TABLE, lines)
 
 
 if __name__ == "__main__":

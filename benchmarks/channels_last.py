@@ -15,6 +15,7 @@ import torch
 from in_turns import in_turns
 from pipeline_runs import lab_note, made_here
 from transformers import AutoModelForImageClassification
+from written_table import table_head, write_lines
 
 TABLE = Path(__file__).parent / "results" / "channels_last.md"
 CHECKPOINTS = {
@@ -50,8 +51,11 @@ def ratio(folder: Path, side: int, backward: bool) -> float:
 
 def main() -> None:
     assets = Path(os.environ["HF_TRANSFER_ASSETS"]) / "checkpoints"
-    lines = ["# Channels-last against the default layout", "", "| network | forward | forward and backward |"]
-    lines.append("|---|---|---|")
+    lines = [
+        "# Channels-last against the default layout",
+        "",
+        *table_head("network", "forward", "forward and backward"),
+    ]
     for name, side in CHECKPOINTS.items():
         forward, both = (ratio(assets / name, side, backward) for backward in (False, True))
         lines.append(f"| {name} | {forward:.2f}x | {both:.2f}x |")
@@ -60,7 +64,7 @@ def main() -> None:
         f"Ratio of the medians of {TURNS} turns, 32 pictures, float32. Command: `python benchmarks/channels_last.py`. "
         f"{lab_note([made_here()])}",
     ]
-    TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_lines(TABLE, lines)
     print(TABLE.read_text(encoding="utf-8"))
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gradient_passes import HEADER, WHAT_IT_SAYS, Passes, all_layers, compared, networks
 from pipeline_runs import lab_note, made_here
+from written_table import table_head, write_lines
 
 from hf_transfer.allocator import keep_freed_memory
 from hf_transfer.cpu_convolutions import STAND_INS
@@ -23,11 +24,11 @@ COLUMNS = ("network", "precision", *HEADER)
 def main() -> None:
     keep_freed_memory()
     lines = ["# Gradients of depthwise convolutions another way than torch's own", ""]
-    lines += [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
+    lines += table_head(*COLUMNS)
     for name, (model, pixels) in networks().items():
         lines += compared(Passes((name,), model, all_layers(model, pixels)), {}, STAND_INS)
     lines += ["", f"{WHAT_IT_SAYS} Command: `python benchmarks/cpu_convolutions.py`. {lab_note([made_here()])}"]
-    TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_lines(TABLE, lines)
 
 
 if __name__ == "__main__":

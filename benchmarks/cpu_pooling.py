@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from gradient_passes import HEADER, WHAT_IT_SAYS, Passes, all_layers, compared, last_blocks, networks
 from pipeline_runs import lab_note, made_here
+from written_table import table_head, write_lines
 
 from hf_transfer.allocator import keep_freed_memory
 from hf_transfer.cpu_pooling import STAND_INS
@@ -28,7 +29,7 @@ COLUMNS = ("network", "what learns", "precision", *HEADER)
 def main() -> None:
     keep_freed_memory()
     lines = ["# Gradients of pooled feature maps that lie as the maps do", ""]
-    lines += [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
+    lines += table_head(*COLUMNS)
     everything = stand_ins_on(torch.device("cpu"))
     without = {call: stand_in for call, stand_in in everything.items() if call not in STAND_INS}
     for name, (model, pixels) in networks().items():
@@ -38,7 +39,7 @@ def main() -> None:
         words = (name, f"last {quarter} blocks, kept inputs")
         lines += compared(Passes(words, model, last_blocks(model, pixels, quarter)), without, everything)
     lines += ["", f"{WHAT_IT_SAYS} Command: `python benchmarks/cpu_pooling.py`. {lab_note([made_here()])}"]
-    TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_lines(TABLE, lines)
 
 
 if __name__ == "__main__":

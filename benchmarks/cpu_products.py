@@ -21,6 +21,7 @@ from in_turns import in_turns
 from pipeline_runs import lab_note, made_here
 from torch.nn.functional import cross_entropy
 from transformers import AutoConfig, AutoModelForImageClassification, PreTrainedModel
+from written_table import table_head, write_lines
 
 from hf_transfer.allocator import keep_freed_memory
 from hf_transfer.cpu_products import STAND_INS, mkl_is_slow
@@ -82,8 +83,15 @@ def main() -> None:
     lines = [
         "# Products another way than torch's own",
         "",
-        "| network | pass | img/s, torch's own | img/s, stand-ins | ratio | error, torch's own | error, stand-ins |",
-        "|---|---|---|---|---|---|---|",
+        *table_head(
+            "network",
+            "pass",
+            "img/s, torch's own",
+            "img/s, stand-ins",
+            "ratio",
+            "error, torch's own",
+            "error, stand-ins",
+        ),
     ]
     pixels = torch.randn(BATCH, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     for name, model in networks().items():
@@ -98,7 +106,7 @@ def main() -> None:
         f"{'' if mkl_is_slow() else 'not '}used by themselves. Command: `python benchmarks/cpu_products.py`. "
         f"{lab_note([made_here()])}",
     ]
-    TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_lines(TABLE, lines)
 
 
 if __name__ == "__main__":

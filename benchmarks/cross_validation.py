@@ -19,6 +19,7 @@ from frozen_head import load, usual_transforms
 from pipeline_runs import lab_note, with_error
 from sklearn.model_selection import StratifiedKFold
 from torch.nn.functional import cross_entropy
+from written_table import table_head, table_row, write_lines
 
 from hf_transfer.training.head_rate import LOGIT_STEP
 
@@ -127,23 +128,22 @@ class Table:
             f"and loss on training pictures, {FOLDS} folds and {SEEDS} seeds; in brackets by how many hundredths"
         ]
         lines += [f"accuracy is above that of {self.usual}, with the standard error over folds and seeds.", ""]
-        lines += [f"| checkpoint | data set | {' | '.join([*self.facts, 'epochs', *self.columns.values()])} |"]
-        lines += ["|---|---|---|" + "---|" * len([*self.facts, *self.columns])]
+        lines += table_head("checkpoint", "data set", *self.facts, "epochs", *self.columns.values())
         lines += [self._row(record, epochs) for epochs in EPOCHS for record in records]
         lines += [self._mean_row(records, epochs) for epochs in EPOCHS if records]
         lines += ["", f"{len(records)} of {len(RUNS)} planned pairs are in the table. {lab_note(records)}"]
-        self.path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        write_lines(self.path, lines)
 
     def _row(self, record: dict, epochs: int) -> str:
         first, *others = (record["scores"][f"{epochs} epochs, {column}"] for column in self.columns)
         facts = (record[name] for name in self.facts)
         cells = [record["checkpoint"], record["dataset"], *facts, str(epochs), cell(first)]
-        return f"| {' | '.join([*cells, *(cell(other, first) for other in others)])} |"
+        return table_row(*cells, *(cell(other, first) for other in others))
 
     def _mean_row(self, records: Sequence[dict], epochs: int) -> str:
         first, *others = (_mean_accuracy(records, f"{epochs} epochs, {column}") for column in self.columns)
         cells = ["mean", "of all pairs", *("" for _ in self.facts), str(epochs), f"{first:.4f}"]
-        return f"| {' | '.join([*cells, *(f'{mean:.4f} ({100 * (mean - first):+.2f})' for mean in others)])} |"
+        return table_row(*cells, *(f"{mean:.4f} ({100 * (mean - first):+.2f})" for mean in others))
 
 
 def _mean_accuracy(records: Sequence[dict], name: str) -> float:

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
+from written_table import table_head, table_row, write_lines
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -39,6 +40,16 @@ from hf_transfer.publishing.export_pictures import find_trial_pictures  # noqa: 
 from tests.publishing.export_models import ALL_MODELS, try_family  # noqa: E402
 
 TABLE = ROOT / "benchmarks" / "results" / "export.md"
+REPORT_COLUMNS = (
+    "checkpoint",
+    "format",
+    "MB",
+    "largest difference of a logit",
+    "same labels",
+    "same labels from the sidecar",
+    "batch 1, ms",
+    "batch 8, ms",
+)
 CHECKPOINTS = ("vit_tiny_patch16_224", "mobilenet_v2_1.0_224", "timm_vit_tiny_patch16_224")
 FORMATS = ("onnx", "torch")
 OPSETS = (18, 20, 23)
@@ -81,7 +92,7 @@ def report_row(name: str, report: ExportReport) -> str:
             for size in times
         ),
     ]
-    return f"| {' | '.join(cells)} |"
+    return table_row(*cells)
 
 
 def opset_rows(assets: Path, scratch: Path) -> list[str]:
@@ -106,7 +117,7 @@ def opset_rows(assets: Path, scratch: Path) -> list[str]:
                         times[key].append(1000 * (time.perf_counter() - start))
             # The first turn warms up.
             cells = [f"{statistics.median(values[1:]):.1f}" for values in times.values()]
-            rows.append(f"| {name} | {size} | {' | '.join(cells)} |")
+            rows.append(table_row(name, str(size), *cells))
     return rows
 
 
@@ -115,7 +126,7 @@ def family_rows(scratch: Path) -> list[str]:
     rows = []
     for name in ALL_MODELS:
         answers = [try_family(scratch / f"{name}_{export_format}", name, export_format) for export_format in FORMATS]
-        rows.append(f"| {name} | {' | '.join(answers)} |")
+        rows.append(table_row(name, *answers))
     return rows
 
 
@@ -139,9 +150,7 @@ def main() -> None:
         "from the sidecar`: those that the exported file gives to pixels made from `preprocessing.json` with Pillow "
         "and numpy, against the original behind its own processor.",
         "",
-        "| checkpoint | format | MB | largest difference of a logit | same labels | same labels from the sidecar "
-        "| batch 1, ms | batch 8, ms |",
-        "|---|---|---|---|---|---|---|---|",
+        *table_head(*REPORT_COLUMNS),
         *(report_row(name, report) for name, report in reports),
         "",
         "## Opsets",
@@ -149,8 +158,7 @@ def main() -> None:
         f"Medians in ms of {TURNS} turns, all columns in turns within one run. `fused`: captured with torch's fused "
         "attention, which the exporter takes apart by itself, instead of as matrix products and a softmax.",
         "",
-        f"| checkpoint | batch | {' | '.join(columns)} |",
-        f"|---|---|{'---|' * len(columns)}",
+        *table_head("checkpoint", "batch", *columns),
         *opsets,
         "",
         "## Families",
@@ -158,8 +166,7 @@ def main() -> None:
         "Tiny networks with random weights, one of every image-classification family of transformers and some of "
         "timm's, exported and compared with batches of 1, 3 and 8.",
         "",
-        "| family | onnx | torch |",
-        "|---|---|---|",
+        *table_head("family", "onnx", "torch"),
         *families,
         "",
         f"Families that this package refuses to load are left out: {', '.join(sorted(OTHER_INTERFACE))}.",
@@ -167,7 +174,7 @@ def main() -> None:
         f"Command: `python benchmarks/export.py`. Hardware: {machine['processor']}, {machine['threads']} thread(s), "
         f"shared with other work. {packages}. Date: {datetime.now(UTC):%Y-%m-%d}.",
     ]
-    TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_lines(TABLE, lines)
     print(TABLE.read_text(encoding="utf-8"))
 
 

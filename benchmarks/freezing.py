@@ -22,6 +22,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from written_table import table_head, write_lines
+
 CHECKPOINTS = ("mobilenet_v1_0.5_160", "mobilenet_v2_1.0_224", "vit_tiny_patch16_224")
 STRATEGIES = ("feature-extraction", "partial", "full")
 ROUNDS = 3
@@ -118,8 +120,9 @@ def write_table(found: dict[tuple[str, str], list[dict[str, float]]]) -> None:
     ]
     lines += [f"Training steps of {BATCH} resident pictures in float32; medians of {ROUNDS} processes each, in turn."]
     lines += ["No cache of frozen features is used.", ""]
-    lines += ["| checkpoint | strategy | step, share of `full` | lowest, highest | memory, MB | estimate, MB |"]
-    lines += ["|---|---|---|---|---|---|"]
+    lines += table_head(
+        "checkpoint", "strategy", "step, share of `full`", "lowest, highest", "memory, MB", "estimate, MB"
+    )
     for checkpoint in CHECKPOINTS:
         whole = statistics.median(result["seconds"] for result in found[checkpoint, "full"])
         for strategy in STRATEGIES:
@@ -134,7 +137,7 @@ def write_table(found: dict[tuple[str, str], list[dict[str, float]]]) -> None:
     threads = os.environ.get("OMP_NUM_THREADS", "all")
     lines += ["", f"Hardware: {machine['processor']}, {machine['cores']} cores, {threads} thread(s). {versions}."]
     lines += [f"Date: {date.today().isoformat()}."]
-    TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_lines(TABLE, lines)
 
 
 def main() -> None:

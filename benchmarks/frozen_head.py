@@ -21,6 +21,7 @@ from frozen_features import best_accuracy, features
 from pipeline_runs import lab_note, made_here
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_score
+from written_table import table_head, table_row, write_lines
 
 from hf_transfer.config import FinetuneConfig
 from hf_transfer.data.image_data import ImageData
@@ -70,7 +71,7 @@ def head_rate_row(assets: Path, checkpoint_name: str, dataset: str) -> str:
     for step in LOGIT_STEPS:
         scores = [best_accuracy(views, labels, (held_out, answers), seed, step / norm) for seed in range(SEEDS)]
         cells.append(f"{statistics.mean(scores):.3f} +- {statistics.stdev(scores):.3f} ({step / norm:.1e})")
-    return f"| {checkpoint_name} | {dataset} | {norm:.0f} | {' | '.join(cells)} |"
+    return table_row(checkpoint_name, dataset, f"{norm:.0f}", *cells)
 
 
 def proportions_rows(assets: Path) -> list[str]:
@@ -91,7 +92,7 @@ def proportions_rows(assets: Path) -> list[str]:
                 for r in range(2)
             ]
             cells.append(f"{statistics.mean(float(score.mean()) for score in scores):.3f}")
-        rows.append(f"| {name} | {' | '.join(cells)} |")
+        rows.append(table_row(name, *cells))
         print(rows[-1], flush=True)
     return rows
 
@@ -101,19 +102,18 @@ def main() -> None:
     note = f"Command: `python benchmarks/frozen_head.py`. {lab_note([made_here()])}"
     lines = ["# Proportions of pictures for a frozen ViT", "", f"{SQUEEZING} on clothing10 (photos, mostly 3:4). "]
     lines[-1] += "Cross-validated accuracy of logistic regression by its strength C."
-    lines += ["", "| proportions | " + " | ".join(f"C = {c:g}" for c in STRENGTHS) + " |", "|---|---|---|---|"]
+    lines += ["", *table_head("proportions", *(f"C = {c:g}" for c in STRENGTHS))]
     lines += [*proportions_rows(assets), "", note]
-    (RESULTS / "proportions.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_lines(RESULTS / "proportions.md", lines)
     lines = ["# The head's learning rate on frozen features", ""]
     lines += [f"Best validation accuracy of a linear head, {SEEDS} seeds, by rate times the mean L1 norm of its "]
     lines[-1] += "features (the rate in brackets)."
-    lines += ["", "| checkpoint | data set | norm | " + " | ".join(f"{step:g}" for step in LOGIT_STEPS) + " |"]
-    lines += ["|---|---|---|" + "---|" * len(LOGIT_STEPS)]
+    lines += ["", *table_head("checkpoint", "data set", "norm", *(f"{step:g}" for step in LOGIT_STEPS))]
     for checkpoint_name, dataset in RUNS:
         lines.append(head_rate_row(assets, checkpoint_name, dataset))
         print(lines[-1], flush=True)
     lines += ["", note]
-    (RESULTS / "head_rate.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_lines(RESULTS / "head_rate.md", lines)
 
 
 if __name__ == "__main__":

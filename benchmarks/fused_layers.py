@@ -17,6 +17,7 @@ from unittest import mock
 
 from filling import ROWS, TURNS, filled_in_turns
 from pipeline_runs import lab_note, made_here
+from written_table import table_head, table_row, write_lines
 
 from hf_transfer.training.fused_layers import Fusions
 from hf_transfer.training.prefix_build import PrefixBuilder
@@ -28,19 +29,19 @@ CHECKPOINTS = ("mobilenet_v1_0.25_128", "mobilenet_v1_0.5_160", "mobilenet_v2_1.
 def main() -> None:
     assets = Path(os.environ["HF_TRANSFER_ASSETS"])
     columns = ("checkpoint", "strategy", "looks per second, norms folded", "padding and activations too", "ratio")
-    lines = ["# Layers computed in one go", "", f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    lines = ["# Layers computed in one go", "", *table_head(*columns)]
     for checkpoint in CHECKPOINTS:
         for strategy in ("feature-extraction", "partial"):
             turns = filled_in_turns(assets, checkpoint, strategy, way)
             rates = (f"{ROWS / seconds:.0f}" for seconds in turns.medians)
-            lines.append(f"| {' | '.join([checkpoint, strategy, *rates, turns.times_as_fast()])} |")
+            lines.append(table_row(checkpoint, strategy, *rates, turns.times_as_fast()))
     lines += [
         "",
         f"Looks at {ROWS} training pictures of clothing10 until their rows are written, in float32, two batches at "
         f"once: medians of {TURNS} turns, and the range of ratios. Command: `python benchmarks/fused_layers.py`. "
         f"{lab_note([made_here()])}",
     ]
-    TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_lines(TABLE, lines)
 
 
 def way(everything: bool) -> AbstractContextManager[Any]:

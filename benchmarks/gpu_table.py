@@ -7,9 +7,34 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import gpu_plan as plan
+from written_table import table_head, table_row
 
 OF_LIMIT, OF_BARE, OF_TIMM, WAIT = 0.8, 0.95, 1.0, 0.05
 ON_CPU = "measured on CPU: not a GPU figure"
+TRAINING_COLUMNS = (
+    "network",
+    "pixels",
+    "ours",
+    "bare loop",
+    "timm",
+    "of the bare loop",
+    "of timm",
+    "wait for the loader",
+    "`data_wait_share`",
+    "peak memory, ours (bare loop)",
+)
+EXTRACTION_COLUMNS = (
+    "network",
+    "ours",
+    "views",
+    "bare inference",
+    "decoding ceiling",
+    "of the slower",
+    "decoding, s",
+    "features, s",
+    "kept",
+    "peak memory",
+)
 
 HEAD = """# Training and extraction on a GPU
 
@@ -109,18 +134,12 @@ def table(report: Mapping) -> str:
     lines = [HEAD.format(width=width, height=height, train=train, other=other, **_without(size, "picture"))]
     lines += [] if on_gpu else [f"**{ON_CPU}; goals are not judged.**", ""]
     lines += ["## Training", ""]
-    lines += ["| network | pixels | ours | bare loop | timm | of the bare loop | of timm | wait for the loader |"]
-    lines[-1] += " `data_wait_share` | peak memory, ours (bare loop) |"
-    lines += ["|---|---|---|---|---|---|---|---|---|---|"]
+    lines += table_head(*TRAINING_COLUMNS)
     lines += [_training_row(records, network) for network in report["networks"]]
     lines += ["", "## Extraction", ""]
-    lines += [
-        "| network | ours | views | bare inference | decoding ceiling | of the slower | decoding, s | features, s |"
-    ]
-    lines[-1] += " kept | peak memory |"
-    lines += ["|---|---|---|---|---|---|---|---|---|---|"]
+    lines += table_head(*EXTRACTION_COLUMNS)
     lines += [_extraction_row(records, network) for network in report["networks"]]
-    lines += ["", "## Goals", "", "| network | goal | measured | holds |", "|---|---|---|---|"]
+    lines += ["", "## Goals", "", *table_head("network", "goal", "measured", "holds")]
     lines += [_goal_row(goal, on_gpu) for goal in goals(records, on_gpu)]
     missing = [record for record in records if "not_measured" in record]
     if missing:
@@ -151,7 +170,7 @@ def _training_row(records: Sequence[Mapping], network: Mapping) -> str:
         _percent(ours.get("data_wait_share")),
         f"{_gigabytes(ours.get('peak_bytes'))} ({_gigabytes(bare.get('peak_bytes'))})",
     ]
-    return f"| {name} | {' | '.join(cells)} |"
+    return table_row(name, *cells)
 
 
 def _extraction_row(records: Sequence[Mapping], network: Mapping) -> str:
@@ -168,7 +187,7 @@ def _extraction_row(records: Sequence[Mapping], network: Mapping) -> str:
         _gigabytes(ours.get("bytes")),
         _gigabytes(ours.get("peak_bytes")),
     ]
-    return f"| {name} | {' | '.join(cells)} |"
+    return table_row(name, *cells)
 
 
 def _goal_row(goal: Goal, on_gpu: bool) -> str:

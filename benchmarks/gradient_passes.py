@@ -15,6 +15,7 @@ from in_turns import in_turns
 from torch import nn
 from torch.nn.functional import cross_entropy
 from transformers import AutoConfig, AutoModelForImageClassification, PreTrainedModel
+from written_table import table_row
 
 from hf_transfer.models.layer_groups import layer_groups
 from hf_transfer.quicker_calls import QuickerCalls
@@ -150,6 +151,6 @@ def compared(passes: Passes, usual: Mapping[Callable, Callable], others: Mapping
             raise SystemExit(f"{', '.join(passes.words)}: answers differ in {precision}.")
         rates = [f"{BATCH / median:.1f}" for median in turns.medians]
         cells = [*passes.words, precision, *rates, turns.times_as_fast(), apart(seen[True][1], seen[False][1])]
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(table_row(*cells))
         print(lines[-1], flush=True)
     return lines

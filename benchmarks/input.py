@@ -24,6 +24,7 @@ from PIL import Image
 from pipeline_runs import lab_note, made_here
 from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms import v2
+from written_table import table_head, write_lines
 
 from hf_transfer.allocator import keep_freed_memory
 from hf_transfer.config import FinetuneConfig
@@ -56,20 +57,20 @@ def main() -> None:
     files = [file_of(data.train[row * step]["image"]) for row in range(PICTURES)]
     large = mosaics(files)
     lines = ["# What a training picture costs", "", "## Decoding", ""]
-    lines += ["| decoder | clothing10, ms | 2048x1536, ms | pixels against PIL |", "|---|---|---|---|"]
+    lines += table_head("decoder", "clothing10, ms", "2048x1536, ms", "pixels against PIL")
     lines += decoding(files, large)
     lines += ["", "## One visit, `light` augmentation", ""]
-    lines += [f"| data set | {' | '.join(f'{name}, ms' for name in CHECKPOINTS)} |", "|---|---|---|"]
+    lines += table_head("data set", *(f"{name}, ms" for name in CHECKPOINTS))
     columns = [visits(assets / "checkpoints" / name, dataset) for name in CHECKPOINTS]
     lines += [f"| {name} | {' | '.join(column[name] for column in columns)} |" for name in columns[0]]
     lines += ["", "## A batch of evaluation pictures, by the clock on the wall", ""]
-    lines += ["| threads | clothing10, ms a picture | 2048x1536, ms a picture |", "|---|---|---|"]
+    lines += table_head("threads", "clothing10, ms a picture", "2048x1536, ms a picture")
     lines += threads(assets / "checkpoints" / CHECKPOINTS[0], (files, large))
     lines += ["", "## Large pictures shrunk before they are varied", ""]
-    lines += ["| way to the shorter side | ms | mean difference | 99th percentile |", "|---|---|---|---|"]
+    lines += table_head("way to the shorter side", "ms", "mean difference", "99th percentile")
     lines += shrinking(large)
     lines += ["", *notes()]
-    TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_lines(TABLE, lines)
 
 
 def file_of(image: dict) -> bytes:

@@ -22,6 +22,7 @@ from unittest import mock
 from filling import ROWS, TURNS, filled_in_turns
 from in_turns import Turns, in_turns
 from pipeline_runs import lab_note, made_here
+from written_table import table_head, table_row, write_lines
 
 from hf_transfer import lanes
 from hf_transfer.evaluation.classifier import load_classifier
@@ -35,7 +36,7 @@ CHECKPOINTS = ("mobilenet_v1_0.25_128", "mobilenet_v1_0.5_160", "mobilenet_v2_1.
 def main() -> None:
     assets = Path(os.environ["HF_TRANSFER_ASSETS"])
     columns = ("checkpoint", "what for", "pictures per second, batch after batch", "two at once", "ratio")
-    lines = ["# Two batches at once", "", f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    lines = ["# Two batches at once", "", *table_head(*columns)]
     with tempfile.TemporaryDirectory() as folder:
         with tarfile.open(assets / "datasets" / "clothing10.tar") as archive:
             archive.extractall(folder, filter="data")
@@ -52,7 +53,7 @@ def main() -> None:
         f"{len(files)} test pictures from their files to their logits: medians of {TURNS} turns, and the range of "
         f"ratios. Command: `python benchmarks/lanes.py`. {lab_note([made_here()])}",
     ]
-    TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_lines(TABLE, lines)
 
 
 def evaluated_in_turns(checkpoint: Path, files: Sequence[Path]) -> Turns:
@@ -71,7 +72,7 @@ def evaluated_in_turns(checkpoint: Path, files: Sequence[Path]) -> Turns:
 def line(checkpoint: str, what: str, pictures: int, turns: Turns) -> str:
     """Returns a line of the table."""
     rates = (f"{pictures / seconds:.0f}" for seconds in turns.medians)
-    return f"| {' | '.join([checkpoint, what, *rates, turns.times_as_fast()])} |"
+    return table_row(checkpoint, what, *rates, turns.times_as_fast())
 
 
 def way(two_at_once: bool) -> AbstractContextManager[Any]:

@@ -15,9 +15,23 @@ import tempfile
 from pathlib import Path
 
 from pipeline_runs import ROOT, lab_note, make_planned, run_pipeline, spread, with_error
+from written_table import table_head, table_row, write_lines
 
 RECORDS = ROOT / "benchmarks" / "results" / "norms_first.jsonl"
 TABLE = RECORDS.with_suffix(".md")
+COLUMNS = (
+    "checkpoint",
+    "data",
+    "epochs",
+    "rate",
+    "views",
+    "validation accuracy",
+    "difference",
+    "test accuracy",
+    "difference",
+    "seconds",
+    "seeds",
+)
 NAMES = ("checkpoint", "dataset", "epochs_of_norms", "rate", "views", "seed")
 NEVER = "never"
 RATES = {"mobilenet_v1_0.5_160": ("0.003", "0.01", "0.03"), "vit_tiny_patch16_224": ("0.001", "0.003", "0.01")}
@@ -70,15 +84,13 @@ def write_table(records: list[dict]) -> None:
         "from the start to the last file, without a cache (of code fb45a2a and 166c886 with what an earlier run with"
     ]
     lines += ["the same network below its head may have left).", ""]
-    lines += ["| checkpoint | data | epochs | rate | views | validation accuracy | difference | test accuracy |"]
-    lines[-1] += " difference | seconds | seeds |"
-    lines += ["|---|---|---|---|---|---|---|---|---|---|---|"]
+    lines += table_head(*COLUMNS)
     for where in DATASETS:
         for how in settings_of(where[0]):
             cells = _cells(records, where, how)
-            lines += [f"| {' | '.join(map(str, (*where, *how, *cells)))} |"] if cells else []
+            lines += [table_row(*map(str, (*where, *how, *cells)))] if cells else []
     lines += ["", f"{len(records)} of {len(planned_runs())} planned runs are in the table. {lab_note(records)}"]
-    TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_lines(TABLE, lines)
 
 
 def _cells(records: list[dict], where: tuple[str, str], how: tuple[str, str, int]) -> list[str]:

@@ -25,6 +25,7 @@ from peer_table import shown
 from peers import run_contender
 from pipeline_runs import lab_note, make_planned
 from sklearn.model_selection import StratifiedKFold
+from written_table import table_head, table_row, write_lines
 
 RECORDS = Path(__file__).parent / "results" / "peer_folds.jsonl"
 TABLE = RECORDS.with_suffix(".md")
@@ -38,6 +39,7 @@ PAIRS = (
     (plan.OURS_NORMS, plan.OURS_COLD),
     (plan.OURS_NORMS, ONE_VIEW),
     (plan.OURS_NORMS, plan.FASTAI_DEFAULTS),
+    (plan.OURS_PARTIAL, plan.FASTAI_DEFAULTS),
 )
 """One of ours, and what it is held against."""
 _PEERS = {contender.name: contender for contender in plan.CONTENDERS[plan.EXTRACTION]}
@@ -102,15 +104,13 @@ def write_table(records: Sequence[dict]) -> None:
     lines += ["of the data set are put together, and each fold is the test split once. Mean test accuracy over folds,"]
     lines += ["the mean difference within folds and its standard error; seconds as there, and their ratio within"]
     lines += ["folds. Command: `HF_TRANSFER_ASSETS=path/to/assets python benchmarks/peer_folds.py`.", ""]
-    lines += [
-        f"| row | of ours | beside | folds | ours | theirs | difference | at least -{WITHIN:g} | times as long |"
-    ]
-    lines += ["|---|---|---|---|---|---|---|---|---|"]
+    columns = ("row", "of ours", "beside", "folds", "ours", "theirs", "difference")
+    lines += table_head(*columns, f"at least -{WITHIN:g}", "times as long")
     lines += [_row(row.name, *pair, records) for row in ROWS for pair in PAIRS if paired(records, row.name, *pair)]
-    lines += ["", "| row | contender | seconds | test accuracies | test pictures |", "|---|---|---|---|---|"]
+    lines += ["", *table_head("row", "contender", "seconds", "test accuracies", "test pictures")]
     lines += [_runs(row.name, name, records) for row in ROWS for name in CONTENDERS if of(records, row.name, name)]
     lines += ["", f"{len(records)} of {len(PLANNED)} planned runs are in the table. {lab_note(records)}"]
-    TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_lines(TABLE, lines)
 
 
 def _row(row: str, ours: str, peer: str, records: Sequence[dict]) -> str:
@@ -122,14 +122,15 @@ def _row(row: str, ours: str, peer: str, records: Sequence[dict]) -> str:
     holds = ("yes" if mine - theirs >= -WITHIN else "**no**") if whole else "too few folds"
     cells = [f"{mine:.4f}", f"{theirs:.4f}", f"{mine - theirs:+.4f}{error}", holds]
     longer = shown(paired(records, row, peer, ours))
-    return f"| {row} | {ours} | {peer} | {len(pairs)} | {' | '.join(cells)} | {longer} |"
+    return table_row(row, ours, peer, str(len(pairs)), *cells, longer)
 
 
 def _runs(row: str, contender: str, records: Sequence[dict]) -> str:
     runs = of(records, row, contender)
     each = ", ".join(f"{record['accuracy']:.4f}" for record in runs)
     pictures = sum(record["images"]["test"] for record in runs)
-    return f"| {row} | {contender} | {shown(spread([r['seconds'] for r in runs]))} | {each} | {pictures} |"
+    seconds = shown(spread([record["seconds"] for record in runs]))
+    return table_row(row, contender, seconds, each, str(pictures))
 
 
 def main() -> None:

@@ -27,6 +27,7 @@ from peer_results import (
     whole_seconds,
 )
 from pipeline_runs import lab_note
+from written_table import table_head, table_row
 
 HEAD = """# Ours and its peers, side by side
 
@@ -60,10 +61,10 @@ def table(records: Sequence[dict], missing: Sequence[str], command: str) -> str:
     lines = [HEAD.format(short=plan.SHORT_EPOCHS), f"Command: `{command}`.", ""]
     for row in plan.ROWS:
         lines += _section(row, records)
-    lines += ["## Goals", "", GOALS, "| row | goal | measured | holds |", "|---|---|---|---|"]
+    lines += ["## Goals", "", GOALS, *table_head("row", "goal", "measured", "holds")]
     lines += [_goal(goal) for goal in goals(records)]
     lines += ["", "## Faster, and no less accurate", "", BESIDE]
-    lines += [f"| row | peer | {' | '.join(WAYS)} | either |", f"|---|---|{'---|' * len(WAYS)}---|"]
+    lines += table_head("row", "peer", *WAYS, "either")
     lines += [
         _beside(row.name, peer, records)
         for row in plan.ROWS
@@ -86,8 +87,7 @@ def _section(row: plan.Row, records: Sequence[dict]) -> list[str]:
         f"{done[0]['of_epochs']} epochs over {sizes['train']} pictures; {sizes['validation']} for validation, "
         f"{sizes['test']} for the test.",
         "",
-        "| contender | seconds | to the end | epoch | img/s in training | test accuracy | rounds | |",
-        "|---|---|---|---|---|---|---|---|",
+        *table_head("contender", "seconds", "to the end", "epoch", "img/s in training", "test accuracy", "rounds", ""),
     ]
     lines += [_contender(row, c, done) for c in plan.CONTENDERS[row.task] if of(done, row.name, c.name)]
     return [*lines, "", _lab(done), ""]
@@ -117,7 +117,7 @@ def _contender(row: plan.Row, contender: plan.Contender, records: Sequence[dict]
         str(len(runs)),
         _notes(everything),
     ]
-    return f"| {contender.name} | {' | '.join(cells)} |"
+    return table_row(contender.name, *cells)
 
 
 def _notes(runs: Sequence[dict]) -> str:
@@ -161,4 +161,4 @@ def _beside(row: str, peer: str, records: Sequence[dict]) -> str:
         time, accuracy = beside(records, row, peer, ours)
         held.append(both_hold(time, accuracy))
         cells.append(f"{_measured(time)}; {_measured(accuracy)}: {JUDGED[held[-1]]}")
-    return f"| {row} | {peer} | {' | '.join(cells)} | {JUDGED[either_holds(held)]} |"
+    return table_row(row, peer, *cells, JUDGED[either_holds(held)])

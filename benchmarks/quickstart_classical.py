@@ -18,6 +18,7 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from sklearn.svm import SVC
+from written_table import table_head, write_lines
 
 from hf_transfer.data.digits import load_digit_scans
 from hf_transfer.data.images import to_rgb
@@ -63,14 +64,14 @@ def main() -> None:
         "logistic regression on raw pixels": accuracies(pixels, labels, logistic),
     }
     lines = ["# Digits without training a network", ""]
-    lines += ["| method | test accuracy, mean +- standard deviation |", "|---|---|"]
+    lines += table_head("method", "test accuracy, mean +- standard deviation")
     lines += [f"| {name} | {statistics.mean(s):.3f} +- {statistics.stdev(s):.3f} |" for name, s in rows.items()]
     lines += [
         "",
         f"Five stratified splits, 200 training and {len(labels) - 200} test images. Command: "
         f"`python benchmarks/quickstart_classical.py`. scikit-learn {sklearn.__version__}. {lab_note([made_here()])}",
     ]
-    TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_lines(TABLE, lines)
     print(TABLE.read_text(encoding="utf-8"))
 
 

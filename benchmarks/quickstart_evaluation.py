@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 from pipeline_runs import lab_note, made_here
+from written_table import table_head
 
 from hf_transfer.parsing import parse_command_line
 from hf_transfer.pipeline import finetune
@@ -45,8 +46,9 @@ def measure(options: dict[str, str], seed: int) -> tuple[float, float, float, fl
 
 
 def main() -> None:
-    lines = ["| strategy | test accuracy, mean +- standard deviation over five seeds | seconds of training |"]
-    lines += ["|---|---|---|"]
+    lines = [
+        *table_head("strategy", "test accuracy, mean +- standard deviation over five seeds", "seconds of training")
+    ]
     majority = 0.0
     for name, choices in VARIANTS.items():
         accuracies, seconds = [], []

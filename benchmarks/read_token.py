@@ -21,6 +21,7 @@ from in_turns import in_turns
 from pipeline_runs import lab_note, made_here
 from torch.nn.functional import cross_entropy
 from transformers import AutoConfig, AutoModelForImageClassification, PreTrainedModel
+from written_table import table_head, write_lines
 
 from hf_transfer.allocator import keep_freed_memory
 from hf_transfer.models.layer_groups import layer_groups
@@ -113,10 +114,10 @@ def main() -> None:
     keep_freed_memory()
     found = networks()
     lines = ["# One token behind the last attention, where one is read", ""]
-    lines += ["| network | what | times faster |", "|---|---|---|"]
+    lines += table_head("network", "what", "times faster")
     lines += [line for name, model in found.items() for line in rows(name, model)]
     lines += ["", "How far apart answers are in float32, as a share of the largest:", ""]
-    lines += ["| network | logits | gradients |", "|---|---|---|"]
+    lines += table_head("network", "logits", "gradients")
     for name, model in found.items():
         pixels = torch.randn(4, 3, SIDE, SIDE)
         read = find_read_token(model, pixels)
@@ -130,7 +131,7 @@ def main() -> None:
         f"{precision}. Command: `HF_TRANSFER_ASSETS=path/to/assets python benchmarks/read_token.py`. "
         f"{lab_note([made_here()])}",
     ]
-    TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_lines(TABLE, lines)
     print(TABLE.read_text(encoding="utf-8"))
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 from pipeline_runs import lab_note, made_here
 from safetensors.torch import load_file
+from written_table import table_head, write_lines
 
 from hf_transfer.environment import package_versions
 
@@ -81,12 +82,12 @@ def main() -> None:
             rows.append(f"| {processes} | {place} | {ended} |")
             print(rows[-1], flush=True)
     lines = ["# Killed and continued", "", f"{identical} of {2 * trials} identical, bit for bit.", ""]
-    lines += ["| processes | killed | ended |", "|---|---|---|", *rows, ""]
+    lines += [*table_head("processes", "killed", "ended"), *rows, ""]
     lines += [
         f"Command: `python benchmarks/resume_trial.py --trials {trials}`. accelerate "
         f"{package_versions()['accelerate']}. {lab_note([made_here()])}"
     ]
-    TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_lines(TABLE, lines)
 
 
 if __name__ == "__main__":

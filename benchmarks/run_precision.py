@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline_runs import ROOT, lab_note, make_planned, run_pipeline, spread, with_error
+from written_table import table_head, table_row, write_lines
 
 RECORDS = ROOT / "benchmarks" / "results" / "run_precision.jsonl"
 TABLE = RECORDS.with_suffix(".md")
@@ -82,7 +83,7 @@ def row(words: Sequence[str], found: Sequence[tuple[dict, dict]]) -> str:
     seconds = [statistics.median(record["training_seconds"] for record in records) for records in ways]
     cells = [*words, *accuracies, with_error(gains(found)), *(f"{value:.0f}" for value in seconds)]
     cells += [f"{seconds[1] / seconds[0]:.2f}"]
-    return f"| {' | '.join([*cells, str(len(found))])} |"
+    return table_row(*cells, str(len(found)))
 
 
 def write_table(records: list[dict]) -> None:
@@ -101,7 +102,7 @@ def write_table(records: list[dict]) -> None:
     lines += ["different times, and of other code where several are named.", ""]
     tops = ["strategy", "precision", "checkpoint", "data set", "in float32", "in that one", "higher by"]
     tops += ["s, float32", "s, that one", "ratio", "seeds"]
-    lines += [f"| {' | '.join(tops)} |", "|---" * len(tops) + "|"]
+    lines += table_head(*tops)
     for strategy in STRATEGIES:
         for half in (BFLOAT16, LEARNING):
             found = {pair: both(records, strategy, pair, half) for pair in PAIRS}
@@ -109,9 +110,9 @@ def write_table(records: list[dict]) -> None:
             everything = [gain for pairs in found.values() for gain in gains(pairs)]
             if everything:
                 cells = [strategy, half, "all", "", "", "", with_error(everything), "", "", ""]
-                lines.append(f"| {' | '.join([*cells, f'{len(everything)} pairs'])} |")
+                lines.append(table_row(*cells, f"{len(everything)} pairs"))
     lines += ["", f"{len(records)} of {len(planned_runs())} planned runs are in the table. {lab_note(records)}"]
-    TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_lines(TABLE, lines)
 
 
 if __name__ == "__main__":

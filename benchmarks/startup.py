@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 from pipeline_runs import lab_note, made_here
+from written_table import table_head, write_lines
 
 TABLE = Path(__file__).parent / "results" / "startup.md"
 ROOT = Path(__file__).resolve().parents[1]
@@ -64,7 +65,7 @@ def main() -> None:
                 taken[name].append(measure(words))
     first = median(taken["bare: torch, transformers and the model"], 1)
     lines = ["# From the start of the process to the first step", ""]
-    lines += ["| | wall clock, s | CPU, s | CPU against bare |", "|---|---|---|---|"]
+    lines += table_head("", "wall clock, s", "CPU, s", "CPU against bare")
     for name, times in taken.items():
         spread = f"{min(cpu for _, cpu in times):.1f} to {max(cpu for _, cpu in times):.1f}"
         cpu = median(times, 1)
@@ -76,7 +77,7 @@ def main() -> None:
         "work for the training's sake that the bare script does not do. Command: `python benchmarks/startup.py`. "
         f"{lab_note([made_here()])}",
     ]
-    TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_lines(TABLE, lines)
     print("\n".join(lines))
 
 

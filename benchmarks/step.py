@@ -21,6 +21,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset
 from transformers import AutoModelForImageClassification, PreTrainedModel, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
+from written_table import table_head, table_row, write_lines
 
 from hf_transfer.data.mixing import collate_images
 from hf_transfer.training.cpu_precision import bfloat16_is_faster
@@ -61,9 +62,9 @@ def main() -> None:
     folder = Path(os.environ["HF_TRANSFER_ASSETS"]) / "checkpoints"
     columns = {name: measure(str(folder / name), size) for name, size in CHECKPOINTS.items()}
     lines = ["# What a step costs", ""]
-    lines += [f"| CPU ms a step | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    lines += table_head("CPU ms a step", *columns)
     rows = next(iter(columns.values()))
-    lines += [f"| {row} | {' | '.join(f'{column[row]:.1f}' for column in columns.values())} |" for row in rows]
+    lines += [table_row(row, *(f"{column[row]:.1f}" for column in columns.values())) for row in rows]
     capabilities = [name for name in ("avx512_bf16", "amx_bf16") if torch.cpu.get_capabilities().get(name)]
     lines += [
         "",
@@ -72,7 +73,7 @@ def main() -> None:
         f"the flags and a matrix product, bfloat16 is {'faster' if bfloat16_is_faster() else 'not faster'}. "
         f"Command: `python benchmarks/step.py`. {lab_note([made_here()])}",
     ]
-    TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_lines(TABLE, lines)
     print("\n".join(lines))
 
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline_runs import ROOT, lab_note, make_planned, run_pipeline, spread
+from written_table import table_head, write_lines
 
 RECORDS = ROOT / "benchmarks" / "results" / "strategies.jsonl"
 TABLE = RECORDS.with_suffix(".md")
@@ -53,8 +54,7 @@ def write_table(records: list[dict]) -> None:
     """Writes the table of all finished runs."""
     lines = ["# Ways of fine-tuning under one budget", ""]
     lines += ["Command: `HF_TRANSFER_ASSETS=path/to/assets python benchmarks/strategies.py`. Three epochs each."]
-    lines += ["", "| data set | checkpoint | way | validation accuracy | test accuracy | seeds |"]
-    lines += ["|---|---|---|---|---|---|"]
+    lines += ["", *table_head("data set", "checkpoint", "way", "validation accuracy", "test accuracy", "seeds")]
     for checkpoint, dataset in PAIRS:
         for way in WAYS:
             found = [r for r in records if (r["checkpoint"], r["dataset"], r["way"]) == (checkpoint, dataset, way)]
@@ -63,7 +63,7 @@ def write_table(records: list[dict]) -> None:
                 test = spread([r["test"]["accuracy"] for r in found])
                 lines.append(f"| {dataset} | {checkpoint} | {way} | {validation} | {test} | {len(found)} |")
     lines += ["", f"{len(records)} of {len(planned_runs())} planned runs are in the table. {lab_note(records)}"]
-    TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_lines(TABLE, lines)
 
 
 def run(checkpoint: str, dataset: str, way: str, seed: int) -> dict:

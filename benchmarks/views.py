@@ -19,6 +19,7 @@ from frozen_features import best_accuracy, features
 from frozen_head import load, usual_transforms
 from pipeline_runs import add_record, lab_note, made_here, read_records, spread
 from torch.nn.functional import cross_entropy
+from written_table import table_head, table_row, write_lines
 
 from hf_transfer.training.head_rate import LOGIT_STEP
 from hf_transfer.training.head_solver import solve_head
@@ -110,13 +111,13 @@ def write_table(records: list[dict]) -> None:
     lines = ["# Views of each picture, for a head on frozen features", ""]
     lines += ["Command: `HF_TRANSFER_ASSETS=path/to/assets python benchmarks/views.py`. Best accuracy on validation"]
     lines += [f"data, mean and standard deviation of {SEEDS} seeds.", ""]
-    lines += [f"| checkpoint | data set | views | {' | '.join(ways)} |", "|---|---|---|" + "---|" * len(ways)]
+    lines += table_head("checkpoint", "data set", "views", *ways)
     for record in records:
         cells = [spread(record["scores"][way]) if way in record["scores"] else "" for way in ways]
-        lines.append(f"| {record['checkpoint']} | {record['dataset']} | {record['views']} | {' | '.join(cells)} |")
+        lines.append(table_row(record["checkpoint"], record["dataset"], str(record["views"]), *cells))
     pairs = {(record["checkpoint"], record["dataset"]) for record in records}
     lines += ["", f"{len(pairs)} of {len(RUNS)} planned pairs are in the table. {lab_note(records)}"]
-    TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_lines(TABLE, lines)
 
 
 if __name__ == "__main__":

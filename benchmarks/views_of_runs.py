@@ -14,6 +14,7 @@ from pathlib import Path
 
 from peer_plan import last_quarter
 from pipeline_runs import ROOT, lab_note, make_planned, run_pipeline, spread
+from written_table import table_head, table_row, write_lines
 
 RECORDS = ROOT / "benchmarks" / "results" / "views_of_runs.jsonl"
 TABLE = RECORDS.with_suffix(".md")
@@ -48,8 +49,7 @@ def write_table(records: list[dict]) -> None:
     lines = ["# Views of each picture, for strategies that train some of the backbone", ""]
     lines += ["Command: `HF_TRANSFER_ASSETS=path/to/assets python benchmarks/views_of_runs.py`. Twenty epochs on"]
     lines += [f"{DATASET}, the last quarter of the blocks and the head, seconds from start to last file.", ""]
-    lines += ["| checkpoint | strategy | views | validation accuracy | test accuracy | seconds | seeds |"]
-    lines += ["|---|---|---|---|---|---|---|"]
+    lines += table_head("checkpoint", "strategy", "views", "validation accuracy", "test accuracy", "seconds", "seeds")
     for checkpoint in SEEDS:
         for strategy in STRATEGIES:
             for views in VIEWS:
@@ -58,9 +58,9 @@ def write_table(records: list[dict]) -> None:
                 if found:
                     cells = [spread([r[split]["accuracy"] for r in found]) for split in ("validation", "test")]
                     seconds = sorted(r["seconds"] for r in found)[len(found) // 2]
-                    lines.append(f"| {' | '.join([*run, *cells, f'{seconds:.0f}', str(len(found))])} |")
+                    lines.append(table_row(*run, *cells, f"{seconds:.0f}", str(len(found))))
     lines += ["", f"{len(records)} of {len(planned_runs())} planned runs are in the table. {lab_note(records)}"]
-    TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_lines(TABLE, lines)
 
 
 def run(checkpoint: str, strategy: str, views: str, seed: int) -> dict:

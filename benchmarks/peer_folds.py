@@ -32,24 +32,31 @@ TABLE = RECORDS.with_suffix(".md")
 FOLDS = 5
 ROWS = (plan.Row(plan.EXTRACTION, "vit_tiny_patch16_224", "clothing10"),)
 """Whose accuracies in `peers.md` are less than a few pictures apart."""
-ONE_VIEW = "ours, norms first, one view"
+ONE_VIEW, FOUR_VIEWS = "ours, norms first, one view", "ours, norms first, four views"
+TWO_EPOCHS = "ours, norms for two epochs"
 PAIRS = (
     (plan.OURS_COLD, plan.TRAINER_SENSIBLE),
     (plan.OURS_NORMS, plan.TRAINER_SENSIBLE),
     (plan.OURS_NORMS, plan.OURS_COLD),
     (plan.OURS_NORMS, ONE_VIEW),
+    (FOUR_VIEWS, plan.OURS_NORMS),
+    (TWO_EPOCHS, plan.OURS_NORMS),
     (plan.OURS_NORMS, plan.FASTAI_DEFAULTS),
+    (FOUR_VIEWS, plan.FASTAI_DEFAULTS),
+    (TWO_EPOCHS, plan.FASTAI_DEFAULTS),
     (plan.OURS_PARTIAL, plan.FASTAI_DEFAULTS),
 )
 """One of ours, and what it is held against."""
-_PEERS = {contender.name: contender for contender in plan.CONTENDERS[plan.EXTRACTION]}
-_NORMS = _PEERS[plan.OURS_NORMS]
-_ONE_VIEW = dataclasses.replace(_NORMS, name=ONE_VIEW, options=(*_NORMS.options, "--cache_views", "1"))
-CONTENDERS = {
-    name: contender
-    for name, contender in {**_PEERS, ONE_VIEW: _ONE_VIEW}.items()
-    if any(name in pair for pair in PAIRS)
+_CONTENDERS = {contender.name: contender for contender in plan.CONTENDERS[plan.EXTRACTION]}
+_VARIED = {
+    ONE_VIEW: ("--tune_norms", "1", "--cache_views", "1"),
+    FOUR_VIEWS: ("--tune_norms", "1", "--cache_views", "4"),
+    TWO_EPOCHS: ("--tune_norms", "2"),
 }
+for _name, _options in _VARIED.items():
+    _cold = _CONTENDERS[plan.OURS_COLD]
+    _CONTENDERS[_name] = dataclasses.replace(_cold, name=_name, options=(*_cold.options, *_options))
+CONTENDERS = {name: made for name, made in _CONTENDERS.items() if any(name in pair for pair in PAIRS)}
 PLANNED = tuple((row.name, fold, name) for row in ROWS for fold in range(FOLDS) for name in CONTENDERS)
 
 

@@ -99,6 +99,7 @@ def _run_ours(run: plan.Run, checkpoint: Path, data: Path, files: Files, out: Pa
         "seconds": seconds,
         "seconds_to_end": to_end,
         "accuracy": report["evaluation"]["test"]["metrics"]["accuracy"],
+        "validation_accuracy": report["evaluation"]["validation"]["metrics"]["accuracy"],
         **json.loads((out / "clock.json").read_text(encoding="utf-8")),
         "precision": computed_in(report["decisions"]).removesuffix(", channels-last").removesuffix(" autocast"),
         "note": cache_note(report["training"]["cache"]),

@@ -34,6 +34,7 @@ ROWS = (plan.Row(plan.EXTRACTION, "vit_tiny_patch16_224", "clothing10"),)
 """Whose accuracies in `peers.md` are less than a few pictures apart."""
 ONE_VIEW, FOUR_VIEWS = "ours, norms first, one view", "ours, norms first, four views"
 TWO_EPOCHS, FOUR_EPOCHS = "ours, norms for two epochs", "ours, norms for four epochs"
+SIX_EPOCHS = "ours, norms for six epochs"
 PAIRS = (
     (plan.OURS_COLD, plan.TRAINER_SENSIBLE),
     (plan.OURS_NORMS, plan.TRAINER_SENSIBLE),
@@ -42,11 +43,12 @@ PAIRS = (
     (FOUR_VIEWS, plan.OURS_NORMS),
     (TWO_EPOCHS, plan.OURS_NORMS),
     (FOUR_EPOCHS, TWO_EPOCHS),
+    (SIX_EPOCHS, FOUR_EPOCHS),
     (plan.OURS_NORMS, plan.FASTAI_DEFAULTS),
     (FOUR_VIEWS, plan.FASTAI_DEFAULTS),
     (TWO_EPOCHS, plan.FASTAI_DEFAULTS),
     (FOUR_EPOCHS, plan.FASTAI_DEFAULTS),
-    (plan.OURS_PARTIAL, plan.FASTAI_DEFAULTS),
+    (SIX_EPOCHS, plan.FASTAI_DEFAULTS),
 )
 """One of ours, and what it is held against."""
 _CONTENDERS = {contender.name: contender for contender in plan.CONTENDERS[plan.EXTRACTION]}
@@ -55,6 +57,7 @@ _VARIED = {
     FOUR_VIEWS: ("--tune_norms", "1", "--cache_views", "4"),
     TWO_EPOCHS: ("--tune_norms", "2"),
     FOUR_EPOCHS: ("--tune_norms", "4"),
+    SIX_EPOCHS: ("--tune_norms", "6"),
 }
 for _name, _options in _VARIED.items():
     _cold = _CONTENDERS[plan.OURS_COLD]

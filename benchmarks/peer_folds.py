@@ -6,9 +6,10 @@ Usage:
 `benchmarks/peers.py` judges on a test split of a few hundred pictures, always the same, of which one is 0.3 points.
 Here the splits are put together and dealt out anew in five folds: each is the test split once, and a fifth of the rest
 is for validation. Commands are those of `peers.py`, for the peers that come closest to ours there: the one whose
-network is frozen and the one whose normalisation layers learn. The results decided one thing: that two views are kept
-after `--tune_norms`, as without it, and not one. Writes `benchmarks/results/peer_folds.md`, and `peer_folds.jsonl`;
-runs that are in it are not repeated.
+network is frozen and the one whose normalisation layers learn, in all epochs. Ours lets them learn for one epoch
+there, and for more here, as far as an eighth of that peer's time goes. The results decided one default: that two views
+are kept after `--tune_norms`, as without it, and not one. Writes `benchmarks/results/peer_folds.md`, and
+`peer_folds.jsonl`; runs that are in it are not repeated.
 """
 
 import dataclasses

@@ -51,7 +51,8 @@ against it all the same, and so are those of ours that let something learn below
 """
 
 BESIDE = f"""`feature-extraction` of ours beside each peer: how many times as long the peer takes, at least 8, and the
-accuracy of ours less that of the peer, at least -{WITHIN:g}. Either way is enough where both hold.
+accuracy of ours less that of the peer, at least -{WITHIN:g}. Either way is enough where both hold. `peer_folds.md`
+has vit_tiny_patch16_224 on all pictures of its data set, and norms that learn for longer.
 """
 JUDGED = {True: "yes", False: "**no**", None: "too few rounds"}
 

@@ -52,18 +52,21 @@ PAIRS = (
     (SIX_EPOCHS, plan.FASTAI_DEFAULTS),
 )
 """One of ours, and what it is held against."""
-_CONTENDERS = {contender.name: contender for contender in plan.CONTENDERS[plan.EXTRACTION]}
-_VARIED = {
+_THERE = {contender.name: contender for contender in plan.CONTENDERS[plan.EXTRACTION]}
+_COLD = _THERE[plan.OURS_COLD]
+_OPTIONS = {
     ONE_VIEW: ("--tune_norms", "1", "--cache_views", "1"),
     FOUR_VIEWS: ("--tune_norms", "1", "--cache_views", "4"),
     TWO_EPOCHS: ("--tune_norms", "2"),
     FOUR_EPOCHS: ("--tune_norms", "4"),
     SIX_EPOCHS: ("--tune_norms", "6"),
 }
-for _name, _options in _VARIED.items():
-    _cold = _CONTENDERS[plan.OURS_COLD]
-    _CONTENDERS[_name] = dataclasses.replace(_cold, name=_name, options=(*_cold.options, *_options))
-CONTENDERS = {name: made for name, made in _CONTENDERS.items() if any(name in pair for pair in PAIRS)}
+_VARIED = {
+    name: dataclasses.replace(_COLD, name=name, options=(*_COLD.options, *options))
+    for name, options in _OPTIONS.items()
+}
+CONTENDERS = {name: one for name, one in (_THERE | _VARIED).items() if any(name in pair for pair in PAIRS)}
+"""Those of `peers.py` that are compared here, and ours with other options."""
 PLANNED = tuple((row.name, fold, name) for row in ROWS for fold in range(FOLDS) for name in CONTENDERS)
 
 

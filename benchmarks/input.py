@@ -24,7 +24,7 @@ from PIL import Image
 from pipeline_runs import lab_note, made_here
 from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms import v2
-from written_table import table_head, write_lines
+from written_table import table_head, table_row, write_lines
 
 from hf_transfer.allocator import keep_freed_memory
 from hf_transfer.config import FinetuneConfig
@@ -62,7 +62,7 @@ def main() -> None:
     lines += ["", "## One visit, `light` augmentation", ""]
     lines += table_head("data set", *(f"{name}, ms" for name in CHECKPOINTS))
     columns = [visits(assets / "checkpoints" / name, dataset) for name in CHECKPOINTS]
-    lines += [f"| {name} | {' | '.join(column[name] for column in columns)} |" for name in columns[0]]
+    lines += [table_row(name, *(column[name] for column in columns)) for name in columns[0]]
     lines += ["", "## A batch of evaluation pictures, by the clock on the wall", ""]
     lines += table_head("threads", "clothing10, ms a picture", "2048x1536, ms a picture")
     lines += threads(assets / "checkpoints" / CHECKPOINTS[0], (files, large))
@@ -121,7 +121,7 @@ def threads(checkpoint: Path, groups: Sequence[Sequence[bytes]]) -> list[str]:
         }
         batches = medians(ways, 1, time.perf_counter)
         columns.append({name: milliseconds / len(group) for name, milliseconds in batches.items()})
-    return [f"| {name} | {' | '.join(f'{column[name]:.2f}' for column in columns)} |" for name in columns[0]]
+    return [table_row(name, *(f"{column[name]:.2f}" for column in columns)) for name in columns[0]]
 
 
 def decoding(files: Sequence[bytes], large: Sequence[bytes]) -> list[str]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from pipeline_runs import lab_note
+from written_table import table_row
 
 _HEAD = """# Memory of runs
 
@@ -61,7 +62,7 @@ def table(records: Sequence[Mapping]) -> str:
         found = [record for record in records if record["part"] == name]
         if found:
             lines = (columns, ["---"] * len(columns), *rows(found))
-            parts.append(head + "".join(f"| {' | '.join(line)} |\n" for line in lines))
+            parts.append(head + "".join(f"{table_row(*line)}\n" for line in lines))
     return "\n".join([*parts, lab_note(records) + "\n"])
 
 

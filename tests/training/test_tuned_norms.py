@@ -50,6 +50,15 @@ def norms_that_learn(trainer: Any) -> set[str]:
     )
 
 
+def trained(model: Any, family: str, folder: Path, mode: str, **settings: Any) -> Any:
+    """Trains norms first and then on what is kept, or not (`mode` `off`), and returns the trainer."""
+    trainer = cached_trainer(
+        model, folder / mode, family, folder / "cache", mode=mode, strategy=NORMS_FIRST, **settings
+    )
+    trainer.train()
+    return trainer
+
+
 def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> set[str]:
     return {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
 
@@ -86,19 +95,8 @@ def test_networks_of_timm_tune_their_norms_and_are_kept_as_others_are(name: str,
     for mode in ("off", "auto"):
         model, processor = lively(name, tmp_path / mode)
         before, watched = weights_of(model), Watched()
-        trainer = cached_trainer(
-            model,
-            tmp_path / mode,
-            "vit",
-            tmp_path / "cache",
-            mode=mode,
-            strategy=NORMS_FIRST,
-            callbacks=[watched],
-            processor=processor,
-            num_train_epochs=4,
-            learning_rate=0.005,
-        )
-        trainer.train()
+        settings = {"callbacks": [watched], "processor": processor, "num_train_epochs": 4, "learning_rate": 0.005}
+        trainer = trained(model, "vit", tmp_path, mode, **settings)
         found[mode] = weights_of(model)
         head, first = set(find_head(model)), watched.weights[FROZEN_AT - 1]
         assert head < changed(before, first) <= head | set(norm_parameters(model))
@@ -146,18 +144,8 @@ def test_kept_features_are_those_of_the_tuned_norms(family: str, tmp_path: Path)
     found = {}
     for mode in ("off", "auto"):
         model = lively_model(family)
-        trainer = cached_trainer(
-            model,
-            tmp_path / mode,
-            family,
-            tmp_path / "cache",
-            mode=mode,
-            strategy=NORMS_FIRST,
-            num_train_epochs=6,
-            eval_strategy="epoch",
-            learning_rate=0.02,
-        )
-        trainer.train()
+        settings = {"num_train_epochs": 6, "eval_strategy": "epoch", "learning_rate": 0.02}
+        trainer = trained(model, family, tmp_path, mode, **settings)
         found[mode] = weights_of(model)
         assert [(fact["from_step"], fact["cached"]) for fact in trainer.prefix.facts] == [
             (0, False),
